@@ -1,0 +1,17 @@
+//! Container networking: networks, endpoints, address management, firewall, DNS.
+//!
+//! The README beside this crate tells the story; `plan` decides, `apply` does.
+
+pub mod apply;
+pub mod dns;
+pub mod driver;
+pub mod files;
+pub mod firewall;
+pub mod ipam;
+pub mod model;
+pub mod networks;
+pub mod nl;
+pub mod publish;
+pub mod repair;
+pub mod sandbox;
+pub mod step;

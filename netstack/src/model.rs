@@ -1,0 +1,120 @@
+//! The nouns: a network, an endpoint, what a container asks for and what it got.
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network as stored in `networks/<id>.json`. Unknown fields survive a rewrite.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    pub version: u32,
+    pub id: String,
+    pub name: String,
+    /// `bridge`, `host`, `null`; issue #3 adds `macvlan` and `ipvlan`.
+    pub driver: String,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    pub enable_ipv4: bool,
+    pub enable_ipv6: bool,
+    pub internal: bool,
+    pub attachable: bool,
+    pub pools: Vec<Pool>,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+/// One subnet of a network. The gateway is always decided when the network is created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    pub subnet: IpNetwork,
+    pub ip_range: Option<IpNetwork>,
+    pub gateway: Option<IpAddr>,
+    pub aux: BTreeMap<String, IpAddr>,
+}
+
+/// What a container asks of one network: kept in `container.json`, valid over restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointConfig {
+    /// Name or ID as the user gave it (resolved and replaced by the name at create).
+    pub network: String,
+    pub aliases: Vec<String>,
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
+    /// `02:42:…`
+    pub mac: Option<String>,
+    pub driver_opts: BTreeMap<String, String>,
+    pub gw_priority: i64,
+}
+
+/// What it got: decided by the planner, stored while the container runs in
+/// `<state>/networks/<network id>/endpoints/<container id>.json`. This file is also the DNS record
+/// and the source of `network inspect`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    pub network_id: String,
+    pub network: String,
+    pub container_id: String,
+    pub container_name: String,
+    pub hostname: String,
+    /// In the container: `eth0`.
+    pub ifname: String,
+    /// On the host: `veth1a2b3c4`.
+    pub host_ifname: String,
+    pub mac: String,
+    pub ipv4: Option<Ipv4Addr>,
+    pub prefix4: u8,
+    pub gateway4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+    pub prefix6: u8,
+    pub gateway6: Option<Ipv6Addr>,
+    pub aliases: Vec<String>,
+    /// Every name it answers to on this network: container name, aliases, short ID.
+    pub dns_names: Vec<String>,
+    pub gw_priority: i64,
+    /// Internal networks never give the default route and never forward DNS.
+    pub internal: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// One `-p` as written, after parsing and range checking, before host ports are chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSpec {
+    pub host_ip: Option<IpAddr>,
+    /// `None`: ephemeral. Inclusive range.
+    pub host: Option<(u16, u16)>,
+    /// Inclusive range.
+    pub container: (u16, u16),
+    pub proto: Proto,
+}
+
+/// A published range, decided. `host.1 - host.0 == container.1 - container.0`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortBinding {
+    pub host_ip: IpAddr,
+    pub host: (u16, u16),
+    pub container: (u16, u16),
+    pub proto: Proto,
+}
+
+/// `--dns`, `--dns-search`, `--dns-option`, `--add-host`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsConfig {
+    pub servers: Vec<IpAddr>,
+    pub search: Vec<String>,
+    pub options: Vec<String>,
+    /// name → address; `host-gateway` already replaced.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+}

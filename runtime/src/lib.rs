@@ -1,0 +1,24 @@
+//! Containers: from a validated [`spec::RunSpec`] to a running process, and the monitor beside it.
+//!
+//! The README beside this crate tells the story; `planner` decides, `exec` and `init` do.
+
+pub mod attach;
+pub mod caps;
+pub mod cgroup;
+pub mod exec;
+pub mod host;
+pub mod init;
+pub mod join;
+pub mod log;
+pub mod monitor;
+pub mod oci;
+pub mod planner;
+pub mod relay;
+pub mod rootfs;
+pub mod seccomp;
+pub mod spec;
+pub mod state;
+pub mod step;
+pub mod sys;
+pub mod tty;
+pub mod user;
