@@ -8,6 +8,7 @@
 mod error;
 mod explain;
 mod journal;
+pub mod time;
 
 pub use error::{Error, Kind, Result, ResultExt, errno_name};
 pub use explain::{Spoken, render, script};
