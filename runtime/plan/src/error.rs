@@ -1,11 +1,13 @@
 //! The one error type: it names the thing, the cause and the remedy.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What sort of failure this is, as far as a caller or an exit code cares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The user's input cannot mean anything (exit 125).
     Invalid,
@@ -24,8 +26,8 @@ pub enum Kind {
 /// A failure as the user sees it: `message: cause`, then one line `hint`.
 ///
 /// Built with [`Error::new`] and friends; a library never logs an error it returns, the command
-/// line prints it once.
-#[derive(Clone, Debug)]
+/// line prints it once. It crosses from the monitor to the command line as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Error {
     pub kind: Kind,
     /// Names the thing and what failed. Where Docker has a text for it, that text, verbatim.
