@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds the release binary and runs every test: unit tests, plan snapshots, and the black-box tests
+# that drive the binary on simulated hosts (these need root, and take sudo if this is not root).
+# Arguments go to the test runner: tests/run.sh publish
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:$HOME/.cargo/bin
+
+vagrant/provision.sh tests
+cargo build --release --workspace --bins
+RRUN_BIN=$(ls -d "$PWD"/target/*/release/rrun)
+RRUN_PROBER=$(ls -d "$PWD"/target/*/release/prober)
+RRUN_ROOTFS=$PWD/target/busybox-rootfs.tar
+export RRUN_BIN RRUN_PROBER RRUN_ROOTFS
+[ -s "$RRUN_ROOTFS" ] || { vagrant/busybox-rootfs.sh >"$RRUN_ROOTFS.tmp" && mv "$RRUN_ROOTFS.tmp" "$RRUN_ROOTFS"; }
+
+# The black-box tests make namespaces: root, with the caller's toolchain.
+sudo=()
+[ "$(id -u)" = 0 ] || sudo=(sudo -E env "PATH=$PATH" "CARGO_HOME=${CARGO_HOME:-$HOME/.cargo}" "RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup}")
+if cargo nextest --version >/dev/null 2>&1; then
+  "${sudo[@]}" cargo nextest run --workspace "$@"
+else
+  "${sudo[@]}" cargo test --workspace --no-fail-fast "$@"
+fi

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# What rrun needs from the distribution (Debian or Ubuntu), installed once; used by vagrant/try.sh,
+# tests/run.sh, .ci/run and the VM alike.
+#
+#   vagrant/provision.sh          to build and run rrun
+#   vagrant/provision.sh tests    also what its tests need
+set -euo pipefail
+
+run_packages=(
+  gcc libc6-dev          # a linker, and the static C library that makes rrun one static binary
+  nftables               # `nft`, which rrun calls when a network is made or removed
+  iproute2               # not needed by rrun: to look at what it made
+  ca-certificates        # to trust registries
+)
+test_packages=(
+  python3-minimal        # servers and clients at both ends of a connection
+  docker-registry skopeo # a real registry on loopback, and an independent reader and writer of images
+  strace                 # the system-call gates
+  tcpdump                # proves what did and did not cross a wire
+  util-linux procps      # unshare, nsenter, script, ps
+)
+
+packages=("${run_packages[@]}")
+case "${1:-}" in
+  "") ;;
+  tests) packages+=("${test_packages[@]}") ;;
+  *) echo "usage: $0 [tests]" >&2; exit 2 ;;
+esac
+
+sudo=()
+[ "$(id -u)" = 0 ] || sudo=(sudo)
+
+missing=()
+for p in "${packages[@]}"; do
+  dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "installing: ${missing[*]}"
+  # A package may be renamed or gone from an index that is months old: refresh it first.
+  "${sudo[@]}" apt-get update -qq
+  # docker-registry would start a service on port 5000: at this run level packages start nothing.
+  "${sudo[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+PATH=$PATH:$HOME/.cargo/bin
+command -v cargo >/dev/null || {
+  echo "no Rust toolchain: install one with rustup (cargo 1.91 or newer), then run this again" >&2
+  exit 1
+}
