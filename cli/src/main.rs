@@ -1,1 +1,91 @@
-fn main() {}
+//! `rrun`: the command line. It composes what `runtime`, `netstack` and `images` do; nothing else
+//! of rrun knows more than one of them.
+
+mod args;
+mod cmd;
+mod config;
+mod container;
+mod context;
+mod render {
+    pub mod error;
+}
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use plan::{Error, Kind};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(run())
+}
+
+fn run() -> u8 {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let codes = Codes::of(&cli.command);
+    match cmd::dispatch(&cli.global, cli.command) {
+        // A signal's 128+n and a program's own code both fit: wait(2) gives eight bits.
+        Ok(code) => u8::try_from(code).unwrap_or(u8::MAX),
+        Err(e) => {
+            render::error::print(&e);
+            codes.of_error(&e)
+        }
+    }
+}
+
+/// Exit codes for failures of rrun's own, as Docker's users script against them.
+#[derive(Clone, Copy)]
+enum Codes {
+    /// `run`, `create`, `exec`: their exit code may be the program's, so rrun's own failures are
+    /// 125, and the program's absence 126 or 127.
+    Running,
+    /// All others: 1 for a thing that is not there or in the way, 125 for input that cannot mean
+    /// anything and for a system that refuses.
+    Managing,
+}
+
+impl Codes {
+    fn of(command: &args::Command) -> Codes {
+        use args::{Command, ContainerCommand};
+        match command {
+            Command::Run(_) | Command::Create(_) | Command::Explain(_) => Codes::Running,
+            Command::Container(ContainerCommand::Run(_) | ContainerCommand::Create(_)) => Codes::Running,
+            _ => Codes::Managing,
+        }
+    }
+
+    fn of_error(self, e: &Error) -> u8 {
+        match (e.kind, self) {
+            (Kind::NotExecutable, _) => 126,
+            (Kind::NoSuchProgram, _) => 127,
+            (_, Codes::Running) | (Kind::Invalid | Kind::System, _) => 125,
+            (Kind::NotFound | Kind::Conflict, Codes::Managing) => 1,
+        }
+    }
+}
+
+/// clap's errors in rrun's form: one line, one hint.
+fn usage(e: &clap::Error) -> u8 {
+    if matches!(
+        e.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        cmd::out(&e.render().to_string());
+        return 0;
+    }
+    let text = e.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let message = paragraphs.next().unwrap_or_default().strip_prefix("error: ").unwrap_or_default();
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tip = text.lines().find_map(|l| l.trim_start().strip_prefix("tip: "));
+    let verb = text.lines().find_map(|l| l.strip_prefix("Usage: rrun ")).and_then(|u| u.split_whitespace().next());
+    let help = match verb.filter(|v| v.starts_with(|c: char| c.is_ascii_lowercase())) {
+        Some(verb) => format!("`rrun {verb} --help` lists what it takes"),
+        None => "`rrun --help` lists the commands".to_string(),
+    };
+    let hint = tip.map_or(help.clone(), |tip| format!("{tip}; {help}"));
+    render::error::print(&Error::invalid(message).with_hint(hint));
+    125
+}

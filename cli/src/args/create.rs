@@ -1,0 +1,265 @@
+//! The flags of `run` and `create`, spelled as Docker's.
+
+use clap::{ArgAction, Args, ValueEnum};
+use std::path::PathBuf;
+
+/// `rrun run [OPTIONS] IMAGE [COMMAND] [ARG...]`
+#[derive(Clone, Debug, Args)]
+#[command(disable_help_flag = true, override_usage = "rrun run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+pub struct RunArgs {
+    /// Run in the background and print the container's ID
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keys that detach from the container's terminal
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: String,
+    /// Pass signals that rrun receives on to the container
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub sig_proxy: bool,
+    /// Print every step with its reason, the equivalent command and its microseconds
+    #[arg(long)]
+    pub explain: bool,
+    /// With --explain: print the steps as a shell script
+    #[arg(long, requires = "explain")]
+    pub script: bool,
+    #[command(flatten)]
+    pub create: CreateFlags,
+}
+
+/// `rrun create [OPTIONS] IMAGE [COMMAND] [ARG...]`
+#[derive(Clone, Debug, Args)]
+#[command(disable_help_flag = true, override_usage = "rrun create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+pub struct CreateArgs {
+    #[command(flatten)]
+    pub create: CreateFlags,
+}
+
+/// What decides a container's record; everything that `run` and `create` share.
+#[derive(Clone, Debug, Args)]
+pub struct CreateFlags {
+    /// Name of the container (default: a random one)
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Remove the container, and its anonymous volumes, when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// When to pull the image
+    #[arg(long, value_name = "POLICY", default_value = "missing")]
+    pub pull: PullPolicy,
+    /// Platform of the image: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Print no progress while pulling
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the container's ID to this file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Label of the container (repeatable)
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
+    /// Read labels from a file, one KEY=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    pub label_file: Vec<PathBuf>,
+    /// Where the container's output is kept: json-file or none
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// Option of the log driver: max-size=10m, max-file=3
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub log_opt: Vec<String>,
+    #[command(flatten)]
+    pub process: ProcessFlags,
+    #[command(flatten)]
+    pub storage: StorageFlags,
+    #[command(flatten)]
+    pub security: SecurityFlags,
+    #[command(flatten)]
+    pub limits: LimitFlags,
+    #[command(flatten)]
+    pub network: NetworkFlags,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+    /// Image, then the command and its arguments (default: the image's own)
+    #[arg(value_name = "IMAGE [COMMAND] [ARG...]", required = true, trailing_var_arg = true)]
+    pub image_and_command: Vec<String>,
+}
+
+impl CreateFlags {
+    /// The image as the user wrote it.
+    pub fn image(&self) -> &str {
+        self.image_and_command.first().map(String::as_str).unwrap_or_default()
+    }
+
+    /// What follows the image.
+    pub fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PullPolicy {
+    Always,
+    Missing,
+    Never,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Process")]
+pub struct ProcessFlags {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Environment variable; KEY alone copies rrun's own (repeatable)
+    #[arg(short, long, value_name = "KEY[=VALUE]", allow_hyphen_values = true)]
+    pub env: Vec<String>,
+    /// Read environment variables from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Run as this user, and group
+    #[arg(short, long, value_name = "USER[:GROUP]", allow_hyphen_values = true)]
+    pub user: Option<String>,
+    /// Additional group (repeatable)
+    #[arg(long, value_name = "GROUP")]
+    pub group_add: Vec<String>,
+    /// Program to run instead of the image's entrypoint; "" removes it
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// Host name of the container
+    #[arg(short = 'h', long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// NIS domain name of the container
+    #[arg(long, value_name = "NAME")]
+    pub domainname: Option<String>,
+    /// Let a small init be PID 1: it passes signals on and reaps processes
+    #[arg(long)]
+    pub init: bool,
+    /// Signal that asks the container to stop
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Seconds between the stop signal and SIGKILL
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub stop_timeout: Option<i64>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub struct StorageFlags {
+    /// Mount a host directory or a named volume (repeatable)
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    pub volume: Vec<String>,
+    /// Mount an empty file system in memory (repeatable)
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub tmpfs: Vec<String>,
+    /// Mount the root file system read-only
+    #[arg(long)]
+    pub read_only: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
+    /// Give the container a device of the host (repeatable)
+    #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
+    pub device: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Security")]
+pub struct SecurityFlags {
+    /// Add a capability, or ALL (repeatable)
+    #[arg(long, value_name = "CAP")]
+    pub cap_add: Vec<String>,
+    /// Drop a capability, or ALL (repeatable)
+    #[arg(long, value_name = "CAP")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities, all devices, no seccomp filter, nothing masked
+    #[arg(long)]
+    pub privileged: bool,
+    /// no-new-privileges, seccomp=FILE|unconfined, apparmor=…, label=… (repeatable)
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Kernel parameter of the container (repeatable)
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub sysctl: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitFlags {
+    /// Memory limit: 512m, 2g
+    #[arg(short, long, value_name = "BYTES")]
+    pub memory: Option<String>,
+    /// Limit of memory plus swap; -1 is no limit
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub memory_swap: Option<String>,
+    /// Memory the container keeps under pressure
+    #[arg(long, value_name = "BYTES")]
+    pub memory_reservation: Option<String>,
+    /// Number of processors: 0.5, 2
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// Relative weight among containers (default 1024)
+    #[arg(short = 'c', long, value_name = "WEIGHT")]
+    pub cpu_shares: Option<u64>,
+    /// Processors it may run on: 0-3, 0,2
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes it may use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Number of processes; -1 is no limit
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub pids_limit: Option<i64>,
+    /// Resource limit: nofile=1024:2048 (repeatable)
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+    /// Preference of the kernel's OOM killer (-1000 to 1000)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub oom_score_adj: Option<i32>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkFlags {
+    /// Network to join: a name, bridge, host, none, container:NAME, or name=…,ip=…,alias=… (repeatable)
+    #[arg(long, alias = "net", value_name = "NETWORK")]
+    pub network: Vec<String>,
+    /// IPv4 address on the first network
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// IPv6 address on the first network
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip6: Option<String>,
+    /// MAC address on the first network
+    #[arg(long, value_name = "MAC")]
+    pub mac_address: Option<String>,
+    /// Additional name on the first network (repeatable)
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
+    pub network_alias: Vec<String>,
+    /// Publish a port on the host: [[IP:]HOST:]CONTAINER[/tcp|udp|sctp], ranges too (repeatable)
+    #[arg(short, long, value_name = "PORT")]
+    pub publish: Vec<String>,
+    /// Publish all exposed ports on free host ports
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+    /// Declare a port as exposed (repeatable)
+    #[arg(long, value_name = "PORT")]
+    pub expose: Vec<String>,
+    /// DNS server (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
+    /// DNS search domain; "." for none (repeatable)
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// Option for resolv.conf (repeatable)
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    pub dns_option: Vec<String>,
+    /// Line for /etc/hosts; host-gateway is the host's address (repeatable)
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+}

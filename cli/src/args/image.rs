@@ -1,0 +1,114 @@
+//! The verbs that work on images.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// Print only the image's name
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Platform of the image: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// NAME[:TAG] or NAME@DIGEST
+    pub image: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ImagesArgs {
+    /// Images without a name too
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only IDs
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print values in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// dangling, reference, label, before, since (repeatable)
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Only images of this name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Archive file or OCI directory (default: standard input)
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<std::path::PathBuf>,
+    /// Print no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Dockerfile instruction to apply: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL (repeatable)
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// Comment kept in the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Archive file, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub source: String,
+    /// Name of the image
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TagArgs {
+    /// The image
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Its new name
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RmiArgs {
+    /// Remove images that stopped containers use
+    #[arg(short, long)]
+    pub force: bool,
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImageInspectArgs {
+    /// json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(RmiArgs),
+    /// Show everything about images as JSON
+    Inspect(ImageInspectArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Load images from an archive or an OCI directory
+    Load(LoadArgs),
+    /// Make an image from the tar archive of a root file system
+    Import(ImportArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+}

@@ -1,0 +1,125 @@
+//! The command line: one file per group of verbs. The doc comments are the help texts.
+
+mod container;
+mod create;
+mod image;
+mod network;
+
+pub use container::*;
+pub use create::*;
+pub use image::*;
+pub use network::*;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Containers without a daemon: plan, show the plan, apply it, undo it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rrun",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where everything lives. Other values make a second, independent rrun on the same machine.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Images, networks, volumes and container records
+    #[arg(
+        long,
+        global = true,
+        env = "RRUN_ROOT",
+        value_name = "DIR",
+        default_value = "/var/lib/rrun",
+        hide_env_values = true
+    )]
+    pub root: PathBuf,
+    /// State that ends with a reboot: running containers, leases, sockets
+    #[arg(
+        long,
+        global = true,
+        env = "RRUN_STATE",
+        value_name = "DIR",
+        default_value = "/run/rrun",
+        hide_env_values = true
+    )]
+    pub state: PathBuf,
+    /// Configuration: registries, address pools, default bind address
+    #[arg(
+        long,
+        global = true,
+        env = "RRUN_CONFIG",
+        value_name = "FILE",
+        default_value = "/etc/rrun/config.toml",
+        hide_env_values = true
+    )]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a container from an image and start it
+    Run(RunArgs),
+    /// Create a container without starting it
+    Create(CreateArgs),
+    /// Start stopped or created containers
+    Start(StartArgs),
+    /// Stop running containers: the stop signal, then SIGKILL after a grace period
+    Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
+    /// Send a signal to running containers
+    Kill(KillArgs),
+    /// Remove containers
+    Rm(RmArgs),
+    /// Wait until containers have ended and print their exit codes
+    Wait(WaitArgs),
+    /// Attach to a running container's input and output
+    Attach(AttachArgs),
+    /// Run a command in a running container
+    Exec(ExecArgs),
+    /// Print a container's log
+    Logs(LogsArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Show everything about containers, images or networks as JSON
+    Inspect(InspectArgs),
+    /// List a container's published ports
+    Port(PortArgs),
+    /// Show what a command would do, step by step, without doing it (needs no root)
+    Explain(ExplainArgs),
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// List images
+    Images(ImagesArgs),
+    /// Load images from an archive (docker-archive, oci-archive) or an OCI directory
+    Load(LoadArgs),
+    /// Make an image from the tar archive of a root file system
+    Import(ImportArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    Rmi(RmiArgs),
+    /// Manage containers
+    #[command(subcommand)]
+    Container(ContainerCommand),
+    /// Manage images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Manage networks
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Print rrun's version and the kernel's
+    Version,
+}

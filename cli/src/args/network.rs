@@ -1,0 +1,147 @@
+//! The verbs that work on networks.
+
+use clap::{ArgAction, Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(NetworkLsArgs),
+    /// Create a network and print its ID
+    Create(Box<NetworkCreateArgs>),
+    /// Remove networks
+    #[command(visible_alias = "remove")]
+    Rm(NetworkRmArgs),
+    /// Show everything about networks as JSON
+    Inspect(NetworkInspectArgs),
+    /// Connect a container to a network
+    Connect(Box<NetworkConnectArgs>),
+    /// Disconnect a container from a network
+    Disconnect(NetworkDisconnectArgs),
+    /// Remove all networks that no container uses
+    Prune(NetworkPruneArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkLsArgs {
+    /// Only IDs
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print values in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// dangling, driver, id, name, label, scope, type (repeatable)
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+    /// table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkCreateArgs {
+    /// Kind of network
+    #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
+    pub driver: String,
+    /// Option of the driver (repeatable)
+    #[arg(short, long = "opt", value_name = "KEY=VALUE")]
+    pub opt: Vec<String>,
+    /// Label of the network (repeatable)
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub label: Vec<String>,
+    /// No way in or out but through its own containers
+    #[arg(long)]
+    pub internal: bool,
+    /// Give containers IPv4 addresses
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub ipv4: bool,
+    /// Give containers IPv6 addresses
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub ipv6: bool,
+    /// Let containers be attached by hand
+    #[arg(long)]
+    pub attachable: bool,
+    /// Scope of the network: local
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Option<String>,
+    /// Address manager: default
+    #[arg(long, value_name = "DRIVER", default_value = "default")]
+    pub ipam_driver: String,
+    /// Option of the address manager (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub ipam_opt: Vec<String>,
+    /// Subnet in CIDR form (repeatable)
+    #[arg(long, value_name = "SUBNET")]
+    pub subnet: Vec<String>,
+    /// Give out addresses of this part of the subnet only (repeatable)
+    #[arg(long, value_name = "RANGE")]
+    pub ip_range: Vec<String>,
+    /// Address of the gateway (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub gateway: Vec<String>,
+    /// Address never to give out (repeatable)
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub aux_address: Vec<String>,
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkRmArgs {
+    /// Do not complain about networks that do not exist
+    #[arg(short, long)]
+    pub force: bool,
+    #[arg(value_name = "NETWORK", required = true)]
+    pub networks: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkInspectArgs {
+    /// json, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Accepted for Docker's sake
+    #[arg(short, long)]
+    pub verbose: bool,
+    #[arg(value_name = "NETWORK", required = true)]
+    pub networks: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkConnectArgs {
+    /// IPv4 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<String>,
+    /// IPv6 address
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip6: Option<String>,
+    /// Additional name on this network (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub alias: Vec<String>,
+    /// Option of the driver (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub driver_opt: Vec<String>,
+    /// The network with the highest gives the default gateway
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, default_value_t = 0)]
+    pub gw_priority: i64,
+    pub network: String,
+    pub container: String,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkDisconnectArgs {
+    /// Also forget an endpoint whose container is gone
+    #[arg(short, long)]
+    pub force: bool,
+    pub network: String,
+    pub container: String,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkPruneArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// until, label, label! (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+}

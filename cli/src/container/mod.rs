@@ -1,0 +1,106 @@
+//! Containers as records on disk, and their life: created, started, ended, removed.
+
+pub mod file;
+pub mod lock;
+pub mod names;
+pub mod record;
+pub mod signal;
+
+pub use record::{Entry, Record};
+
+use crate::context::Context;
+use plan::{Error, Result, ResultExt};
+use std::path::Path;
+
+/// Docker's text.
+pub fn no_such(name: &str) -> Error {
+    Error::not_found(format!("No such container: {}", name.escape_debug()))
+        .with_hint("`rrun ps -a` lists the containers")
+}
+
+/// Creates a directory, and its parents, for root's eyes only.
+///
+/// # Errors
+/// Of mkdir(2).
+pub fn make_private_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(|| format!("create {}", dir.display()))
+}
+
+/// Every container, in no particular order. A record that cannot be read is listed as broken.
+///
+/// # Errors
+/// Only that the directory itself cannot be read.
+pub fn list(ctx: &Context) -> Result<Vec<Entry>> {
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut names = None;
+    for id in ids(ctx)? {
+        match Record::load(&ctx.container_dir(&id)) {
+            // Without its name a directory is one that `create` has not finished, or `rm` has begun.
+            Ok(record) if names::holder(ctx, &record.name).as_deref() == Some(&id) => {
+                entries.push(Entry::Container(Box::new(record)));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind == plan::Kind::NotFound => {}
+            Err(error) => {
+                let names = names.get_or_insert_with(|| names::all(ctx));
+                if let Some((name, _)) = names.iter().find(|(_, holder)| *holder == id) {
+                    entries.push(Entry::Broken { name: name.clone(), id, error });
+                }
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// The IDs that have a directory.
+///
+/// # Errors
+/// The directory cannot be read; that it does not exist yet is an empty list.
+pub fn ids(ctx: &Context) -> Result<Vec<String>> {
+    let dir = ctx.containers();
+    match std::fs::read_dir(&dir) {
+        Ok(entries) => Ok(entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter(|name| names::is_id(name))
+            .collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io(format!("read {}", dir.display()), &e)),
+    }
+}
+
+/// Docker's order: full ID, name, unique prefix of an ID.
+///
+/// # Errors
+/// None, or several, such containers.
+pub fn find_id(ctx: &Context, wanted: &str) -> Result<String> {
+    let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
+    if names::is_id(wanted) && ctx.container_dir(wanted).exists() {
+        return Ok(wanted.to_string());
+    }
+    if let Some(id) = names::holder(ctx, wanted) {
+        return Ok(id);
+    }
+    if names::is_hex(wanted) {
+        let mut matches = ids(ctx)?.into_iter().filter(|id| id.starts_with(wanted));
+        match (matches.next(), matches.next()) {
+            (Some(id), None) => return Ok(id),
+            (Some(_), Some(_)) => {
+                return Err(Error::not_found(format!("Multiple IDs found with provided prefix: {wanted}"))
+                    .with_hint("write more digits, or the container's name"));
+            }
+            (None, _) => {}
+        }
+    }
+    Err(no_such(wanted))
+}
+
+/// The container of this name, ID or unique prefix of an ID.
+///
+/// # Errors
+/// None, several, or a damaged record.
+pub fn find(ctx: &Context, wanted: &str) -> Result<Record> {
+    let id = find_id(ctx, wanted)?;
+    Record::load(&ctx.container_dir(&id)).map_err(|e| if e.kind == plan::Kind::NotFound { no_such(wanted) } else { e })
+}
