@@ -53,7 +53,9 @@ impl<'l> Applier<'l> {
                 give_attributes(&top, member).map_err(|e| failed(b"/", e))?;
                 self.pend(Vec::new(), member.mtime)
             }
-            Name::Root => Err(broken(format!("{}: a name for the root directory, on something else", shown(&member.name)))),
+            Name::Root => {
+                Err(broken(format!("{}: a name for the root directory, on something else", shown(&member.name))))
+            }
             Name::Opaque(dir) => {
                 let fd = self.root.make(&dir)?;
                 confined::open_to_read(&fd, b".").and_then(confined::set_opaque).map_err(|e| failed(&member.name, e))
@@ -66,7 +68,8 @@ impl<'l> Applier<'l> {
     /// Sets the times that had to wait, and reports.
     pub fn finish(mut self, bytes: u64) -> Result<Applied> {
         self.set_pending()?;
-        let implied = self.root.implied.into_iter().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path))).collect();
+        let implied =
+            self.root.implied.into_iter().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path))).collect();
         Ok(Applied { entries: self.entries, bytes, implied })
     }
 
@@ -96,7 +99,8 @@ impl<'l> Applier<'l> {
         match member.kind {
             Kind::File => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = self.make(&dir, place, || rustix::fs::openat(&dir, base, flags, Mode::from_raw_mode(0o600)))?;
+                let fd =
+                    self.make(&dir, place, || rustix::fs::openat(&dir, base, flags, Mode::from_raw_mode(0o600)))?;
                 self.write(&fd, place, member, members)?;
                 give_attributes(&fd, member).map_err(fail)?;
                 rustix::fs::futimens(&fd, &times(member.mtime)).map_err(fail)
@@ -167,7 +171,9 @@ impl<'l> Applier<'l> {
             Some(FileType::Directory) => {
                 self.root.forget();
                 let gone = place.path();
-                self.pending.retain(|(path, _)| !(path.starts_with(&gone) && matches!(path.get(gone.len()), None | Some(b'/'))));
+                self.pending.retain(|(path, _)| {
+                    !(path.starts_with(&gone) && matches!(path.get(gone.len()), None | Some(b'/')))
+                });
                 self.pending_bytes = self.pending.iter().map(|(path, _)| pending_size(path)).sum();
             }
             Some(FileType::Symlink) => self.root.forget(),

@@ -88,7 +88,8 @@ impl Root {
             if part == b".." {
                 here.pop();
                 let back = if here.is_empty() { b".".to_vec() } else { here.join(&b'/') };
-                dir = open(&self.root, &back, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS).map_err(|e| failed(path, e))?;
+                dir = open(&self.root, &back, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+                    .map_err(|e| failed(path, e))?;
                 continue;
             }
             let found = stat(&dir, &part).map_err(|e| failed(path, e))?;
@@ -99,7 +100,8 @@ impl Root {
                     if symlinks > MAX_SYMLINKS {
                         return Err(failed(path, Errno::LOOP));
                     }
-                    let target = rustix::fs::readlinkat(&dir, part.as_slice(), Vec::new()).map_err(|e| failed(path, e))?;
+                    let target =
+                        rustix::fs::readlinkat(&dir, part.as_slice(), Vec::new()).map_err(|e| failed(path, e))?;
                     if target.to_bytes().starts_with(b"/") {
                         here.clear();
                         dir = open(&self.root, b".", ResolveFlags::IN_ROOT).map_err(|e| failed(path, e))?;
@@ -178,8 +180,12 @@ pub fn set_opaque(dir: impl AsFd) -> Result<(), Errno> {
 pub fn failed(path: &[u8], errno: Errno) -> Error {
     let error = Error::os(format!("unpack {}", shown(path)), errno.raw_os_error());
     match errno {
-        Errno::NOSPC | Errno::DQUOT => error.with_hint("free some disk space: `rrun rmi` removes images you do not need"),
-        Errno::PERM | Errno::ACCESS => error.with_hint("owners, devices and capabilities of files can only be set by root: use sudo"),
+        Errno::NOSPC | Errno::DQUOT => {
+            error.with_hint("free some disk space: `rrun rmi` removes images you do not need")
+        }
+        Errno::PERM | Errno::ACCESS => {
+            error.with_hint("owners, devices and capabilities of files can only be set by root: use sudo")
+        }
         Errno::LOOP | Errno::NAMETOOLONG | Errno::FBIG => error.with_kind(plan::Kind::Invalid),
         _ => error,
     }

@@ -154,7 +154,8 @@ impl<'a> Members<'a> {
             b's' => Kind::Socket,
             other => return Err(entry(&name, format!("tar member of unknown type {}", shown(&[other])))),
         };
-        let fail = |what: &str, field: &[u8]| entry(&name, format!("{what} {} out of range", shown(until_nul_ref(field))));
+        let fail =
+            |what: &str, field: &[u8]| entry(&name, format!("{what} {} out of range", shown(until_nul_ref(field))));
 
         let stored = match (kind, pax.size) {
             (Kind::File, Some(size)) => size,
@@ -181,10 +182,14 @@ impl<'a> Members<'a> {
         let mode = number::field(&old.mode).ok_or_else(|| fail("mode", &old.mode))? as u32 & 0o7777;
         let mtime = match pax.mtime {
             Some(mtime) => mtime,
-            None => Moment { seconds: number::field(&old.mtime).ok_or_else(|| fail("mtime", &old.mtime))?, nanoseconds: 0 },
+            None => {
+                Moment { seconds: number::field(&old.mtime).ok_or_else(|| fail("mtime", &old.mtime))?, nanoseconds: 0 }
+            }
         };
         let device = match kind {
-            Kind::CharDevice | Kind::BlockDevice => device(header).ok_or_else(|| entry(&name, "device number out of range"))?,
+            Kind::CharDevice | Kind::BlockDevice => {
+                device(header).ok_or_else(|| entry(&name, "device number out of range"))?
+            }
             _ => (0, 0),
         };
         let link = ahead.long_link.or(pax.linkpath).unwrap_or_else(|| until_nul(&old.linkname));
@@ -193,7 +198,9 @@ impl<'a> Members<'a> {
         {
             name = real;
         }
-        let (size, extents) = self.layout(header, kind, flag, pax.sparse).map_err(|e| if e.kind == plan::Kind::Invalid { e.context(shown(&name)) } else { e })?;
+        let (size, extents) = self
+            .layout(header, kind, flag, pax.sparse)
+            .map_err(|e| if e.kind == plan::Kind::Invalid { e.context(shown(&name)) } else { e })?;
         self.affordable(&name)?;
         Ok(Member { kind, name, link, mode, uid, gid, mtime, device, xattrs: pax.xattrs, size, extents })
     }
@@ -216,7 +223,8 @@ impl<'a> Members<'a> {
             }
             _ => return Err(broken("sparse file of an unknown format")),
         };
-        let real_size = real_size.filter(|n| *n <= i64::MAX as u64).ok_or_else(|| broken("sparse file without a valid size"))?;
+        let real_size =
+            real_size.filter(|n| *n <= i64::MAX as u64).ok_or_else(|| broken("sparse file without a valid size"))?;
         sparse::check(&map, real_size, self.remaining).map_err(broken)?;
         Ok((real_size, map))
     }

@@ -160,7 +160,15 @@ mod tests {
 
     #[test]
     fn malformed_records_are_refused() {
-        for bad in [&b"x"[..], b"99 path=a\n", b"3 =\n", b"0 path=a\n", b"8 path=a\n", b"9 path=ab", b"18446744073709551615 a=b\n"] {
+        for bad in [
+            &b"x"[..],
+            b"99 path=a\n",
+            b"3 =\n",
+            b"0 path=a\n",
+            b"8 path=a\n",
+            b"9 path=ab",
+            b"18446744073709551615 a=b\n",
+        ] {
             assert!(Pax::parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }
         for (key, value) in [("uid", "-1"), ("size", "-5"), ("size", "0x10"), ("mtime", "soon"), ("path", "a\0b")] {

@@ -40,7 +40,9 @@ pub fn add_gnu_extension(map: &mut Vec<Extent>, block: &[u8; 512]) -> Result<boo
 
 /// The map of format 1.0: decimal lines at the head of the member's data, filled up to whole
 /// blocks. `next_block` reads one of them. Returns the map and the number of blocks it took.
-pub fn read_1_0(mut next_block: impl FnMut() -> plan::Result<[u8; 512]>) -> plan::Result<Result<(Vec<Extent>, u64), String>> {
+pub fn read_1_0(
+    mut next_block: impl FnMut() -> plan::Result<[u8; 512]>,
+) -> plan::Result<Result<(Vec<Extent>, u64), String>> {
     let (mut text, mut taken, mut blocks) = (Vec::new(), 0, 0);
     let mut line = || -> plan::Result<Option<u64>> {
         loop {

@@ -148,7 +148,8 @@ impl Bench {
 
     pub fn apply_with(&self, tar: &[u8], limits: &Limits) -> Result<Applied> {
         let result = apply(&mut &tar[..], &self.root(), limits);
-        let beside: Vec<_> = fs::read_dir(self.root().parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let beside: Vec<_> =
+            fs::read_dir(self.root().parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(beside.len(), 2, "something outside the root: {beside:?}");
         assert_eq!(fs::read(self.scratch.path("canary")).unwrap(), b"untouched");
         result
