@@ -4,7 +4,10 @@
 
 pub mod archive;
 pub mod config;
+pub mod digest;
 pub mod layer;
+pub mod manifest;
+pub mod platform;
 pub mod progress;
 pub mod reference;
 pub mod registry;

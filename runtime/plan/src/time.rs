@@ -140,6 +140,12 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
+/// Whole seconds from `text` (RFC 3339) until now; 0 for a time that cannot be read or is yet to come,
+/// so that no clock jump shows a negative age.
+pub fn seconds_since(text: &str) -> i64 {
+    parse(text).map_or(0, |t| (Timestamp::now().seconds - t.seconds).max(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,48 @@
+//! `rrun image …`.
+
+use crate::args::{ImageCommand, ImageInspectArgs};
+use crate::context::Context;
+use crate::render::{self, template};
+use plan::Result;
+use serde_json::Value;
+
+pub fn run(ctx: &Context, command: &ImageCommand) -> Result<i32> {
+    match command {
+        ImageCommand::Ls(args) => super::images::run(ctx, args),
+        ImageCommand::Rm(args) => super::rmi::run(ctx, args),
+        ImageCommand::Inspect(args) => inspect(ctx, args),
+        ImageCommand::Pull(args) => super::pull::run(ctx, args),
+        ImageCommand::Load(args) => super::load::run(ctx, args),
+        ImageCommand::Import(args) => super::import::run(ctx, args),
+        ImageCommand::Tag(args) => super::tag::run(ctx, args),
+    }
+}
+
+fn inspect(ctx: &Context, args: &ImageInspectArgs) -> Result<i32> {
+    let mut documents = Vec::new();
+    let mut code = 0;
+    for name in &args.images {
+        match document(ctx, name).and_then(|d| d.ok_or_else(|| super::tag::no_such_image(name))) {
+            Ok(d) => documents.push(d),
+            Err(e) => {
+                render::error::print(&e);
+                code = 1;
+            }
+        }
+    }
+    print!("{}", template::inspect(args.format.as_deref(), &documents)?);
+    Ok(code)
+}
+
+/// An image's document; `None` when there is no such image.
+///
+/// # Errors
+/// A damaged store.
+pub fn document(ctx: &Context, name: &str) -> Result<Option<Value>> {
+    let store = ctx.images()?;
+    let Some(image) = store.find(name)? else { return Ok(None) };
+    let config = store.config_json(&image)?;
+    let (base, lower) = store.lower(&image);
+    let lower: Vec<_> = lower.iter().map(|l| base.join(l)).collect();
+    Ok(Some(render::inspect::image(&image, &config, &lower)))
+}

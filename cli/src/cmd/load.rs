@@ -1,0 +1,29 @@
+//! `rrun load`: images from archives and OCI directories.
+
+use crate::args::LoadArgs;
+use crate::context::Context;
+use crate::render::progress::Bars;
+use images::archive::{Input, Loaded, load};
+use images::progress::{Progress, Silent};
+use plan::{Error, Result};
+use std::io::IsTerminal;
+
+pub fn run(ctx: &Context, args: &LoadArgs) -> Result<i32> {
+    let input = match &args.input {
+        Some(path) => Input::path(path)?,
+        None if std::io::stdin().is_terminal() => {
+            return Err(Error::invalid("requested load from stdin, but stdin is empty")
+                .with_hint("`rrun load -i FILE`, or `… | rrun load`"));
+        }
+        None => Input::Stdin,
+    };
+    let bars = Bars::new();
+    let progress: &dyn Progress = if args.quiet { &Silent } else { &bars };
+    for loaded in load(&ctx.images()?, input, progress)? {
+        match loaded {
+            Loaded::Tagged(reference) => println!("Loaded image: {reference}"),
+            Loaded::Untagged(id) => println!("Loaded image ID: {id}"),
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,288 @@
+//! `rrun inspect CONTAINER`.
+
+use crate::container::record::{MountKind, Record};
+use crate::context::Context;
+use netstack::model::{Endpoint, EndpointConfig, PortBinding, PortSpec, Proto};
+use runtime::state::{State, Status};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// What a container's record does not say: its process, and what its networks gave it.
+pub struct Live<'a> {
+    pub state: &'a State,
+    pub endpoints: &'a [Endpoint],
+    pub bindings: &'a [PortBinding],
+    /// Lower directories of the root, topmost first.
+    pub lower: &'a [PathBuf],
+    /// Bytes in the writable layer, when asked for (`--size`).
+    pub size: Option<u64>,
+}
+
+pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
+    let dir = ctx.container_dir(&r.id);
+    let args = r.config.args();
+    let (path, rest) = args.split_first().map_or(("", &[][..]), |(p, rest)| (p.as_str(), rest));
+    let running = live.state.status == Status::Running;
+    let mut doc = json!({
+        "Id": r.id,
+        "Created": r.created,
+        "Path": path,
+        "Args": rest,
+        "State": state(live.state),
+        "Image": r.image_id,
+        "ResolvConfPath": dir.join("resolv.conf"),
+        "HostnamePath": dir.join("hostname"),
+        "HostsPath": dir.join("hosts"),
+        "LogPath": if r.host.log.driver == "none" { PathBuf::new() } else { dir.join("log") },
+        "Name": format!("/{}", r.name),
+        "RestartCount": 0,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config(r),
+        "GraphDriver": {
+            "Data": {
+                "LowerDir": live.lower.iter().map(|l| l.display().to_string()).collect::<Vec<_>>().join(":"),
+                "UpperDir": dir.join("upper"),
+                "WorkDir": dir.join("work"),
+            },
+            "Name": "overlay2",
+        },
+        "Mounts": mounts(r),
+        "Config": config(r),
+        "NetworkSettings": {
+            "SandboxID": if running { r.id.as_str() } else { "" },
+            "SandboxKey": if running { format!("/proc/{}/ns/net", live.state.pid) } else { String::new() },
+            "Ports": if running { ports(r, live.bindings) } else { json!({}) },
+            "Networks": networks(r, live.endpoints),
+        },
+    });
+    if let (Some(size), Some(o)) = (live.size, doc.as_object_mut()) {
+        o.insert("SizeRw".into(), size.into());
+    }
+    doc
+}
+
+fn state(s: &State) -> Value {
+    json!({
+        "Status": s.status.to_string(),
+        "Running": s.status == Status::Running,
+        "Paused": false,
+        "Restarting": false,
+        "OOMKilled": s.oom_killed,
+        "Dead": false,
+        "Pid": s.pid,
+        "ExitCode": s.exit_code,
+        "Error": s.error,
+        "StartedAt": s.started_at,
+        "FinishedAt": s.finished_at,
+        "LogDropped": s.log_dropped,
+    })
+}
+
+fn config(r: &Record) -> Value {
+    let c = &r.config;
+    let set = |items: &[String]| -> Value {
+        if items.is_empty() {
+            return Value::Null;
+        }
+        Value::Object(items.iter().map(|i| (i.clone(), json!({}))).collect())
+    };
+    let mut doc = json!({
+        "Hostname": c.hostname,
+        "Domainname": c.domainname,
+        "User": c.user,
+        "AttachStdin": c.attached && c.open_stdin,
+        "AttachStdout": c.attached,
+        "AttachStderr": c.attached,
+        "Tty": c.tty,
+        "OpenStdin": c.open_stdin,
+        "StdinOnce": c.attached && c.open_stdin,
+        "Env": c.env,
+        "Cmd": c.cmd,
+        "Image": r.image,
+        "Volumes": set(&c.volumes),
+        "WorkingDir": c.working_dir,
+        "Entrypoint": c.entrypoint,
+        "Labels": c.labels,
+    });
+    if let Some(o) = doc.as_object_mut() {
+        if !c.exposed_ports.is_empty() {
+            o.insert("ExposedPorts".into(), set(&c.exposed_ports));
+        }
+        if let Some(s) = &c.stop_signal {
+            o.insert("StopSignal".into(), s.as_str().into());
+        }
+        if let Some(t) = c.stop_timeout {
+            o.insert("StopTimeout".into(), t.into());
+        }
+        if let Some(h) = &c.healthcheck {
+            o.insert("Healthcheck".into(), h.clone());
+        }
+    }
+    doc
+}
+
+fn host_config(r: &Record) -> Value {
+    let h = &r.host;
+    let ulimits: Vec<Value> =
+        h.ulimits.iter().map(|u| json!({"Name": u.name, "Hard": u.hard, "Soft": u.soft})).collect();
+    let devices: Vec<Value> = h
+        .devices
+        .iter()
+        .map(|d| json!({"PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.access}))
+        .collect();
+    json!({
+        "Binds": if h.binds.is_empty() { Value::Null } else { json!(h.binds) },
+        "ContainerIDFile": h.cidfile.clone().unwrap_or_default(),
+        "LogConfig": {"Type": h.log.driver, "Config": h.log.options},
+        "NetworkMode": h.network_mode,
+        "PortBindings": port_bindings(&h.ports),
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": h.auto_remove,
+        "CapAdd": if h.cap_add.is_empty() { Value::Null } else { json!(h.cap_add) },
+        "CapDrop": if h.cap_drop.is_empty() { Value::Null } else { json!(h.cap_drop) },
+        "Dns": r.dns.servers,
+        "DnsOptions": r.dns.options,
+        "DnsSearch": r.dns.search,
+        "ExtraHosts": if h.extra_hosts.is_empty() { Value::Null } else { json!(h.extra_hosts) },
+        "GroupAdd": if h.group_add.is_empty() { Value::Null } else { json!(h.group_add) },
+        "OomScoreAdj": h.oom_score_adj.unwrap_or(0),
+        "Privileged": h.privileged,
+        "PublishAllPorts": h.publish_all,
+        "ReadonlyRootfs": h.readonly_rootfs,
+        "SecurityOpt": if h.security_opt.is_empty() { Value::Null } else { json!(h.security_opt) },
+        "Tmpfs": h.tmpfs,
+        "Sysctls": h.sysctls,
+        "ShmSize": h.shm_size,
+        "Memory": h.memory,
+        "MemoryReservation": h.memory_reservation,
+        "MemorySwap": h.memory_swap,
+        "NanoCpus": h.nano_cpus,
+        "CpuShares": h.cpu_shares,
+        "CpusetCpus": h.cpuset_cpus,
+        "CpusetMems": h.cpuset_mems,
+        "PidsLimit": h.pids_limit,
+        "Ulimits": ulimits,
+        "Devices": devices,
+        "Init": h.init,
+    })
+}
+
+fn mounts(r: &Record) -> Value {
+    let rows = r.mounts.iter().map(|m| {
+        let kind = match m.kind {
+            MountKind::Bind => "bind",
+            MountKind::Volume => "volume",
+            MountKind::Tmpfs => "tmpfs",
+        };
+        let mut doc = json!({
+            "Type": kind,
+            "Source": m.source,
+            "Destination": m.destination,
+            "Mode": m.mode,
+            "RW": m.rw,
+            "Propagation": m.propagation,
+        });
+        if let (Some(name), Some(o)) = (&m.name, doc.as_object_mut()) {
+            o.insert("Name".into(), name.as_str().into());
+            o.insert("Driver".into(), "local".into());
+        }
+        doc
+    });
+    Value::Array(rows.collect())
+}
+
+/// What `-p` asked for: `{"80/tcp":[{"HostIp":"","HostPort":"8080"}]}`.
+fn port_bindings(specs: &[PortSpec]) -> Value {
+    let mut out: Map<String, Value> = Map::new();
+    for s in specs {
+        let span = s.container.1 - s.container.0;
+        for i in 0..=span {
+            let host = match s.host {
+                None => String::new(),
+                // As many host ports as container ports: one each; else the range to choose from.
+                Some((a, b)) if b - a == span => (a + i).to_string(),
+                Some((a, b)) => format!("{a}-{b}"),
+            };
+            push(&mut out, s.container.0 + i, s.proto, json!({
+                "HostIp": s.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                "HostPort": host,
+            }));
+        }
+    }
+    Value::Object(out)
+}
+
+/// What became of it, one entry a port; exposed but unpublished ports are `null`.
+pub fn ports(r: &Record, bindings: &[PortBinding]) -> Value {
+    let mut out: Map<String, Value> = Map::new();
+    for port in &r.config.exposed_ports {
+        out.entry(port.clone()).or_insert(Value::Null);
+    }
+    for b in bindings {
+        for i in 0..=(b.container.1 - b.container.0) {
+            let row = json!({"HostIp": b.host_ip.to_string(), "HostPort": (b.host.0 + i).to_string()});
+            push(&mut out, b.container.0 + i, b.proto, row);
+        }
+    }
+    Value::Object(out)
+}
+
+fn push(out: &mut Map<String, Value>, port: u16, proto: Proto, row: Value) {
+    let proto = match proto {
+        Proto::Tcp => "tcp",
+        Proto::Udp => "udp",
+        Proto::Sctp => "sctp",
+    };
+    let slot = out.entry(format!("{port}/{proto}")).or_insert(Value::Null);
+    match slot {
+        Value::Array(rows) => rows.push(row),
+        _ => *slot = Value::Array(vec![row]),
+    }
+}
+
+fn networks(r: &Record, endpoints: &[Endpoint]) -> Value {
+    let mut out = Map::new();
+    if r.networks.is_empty() && !r.host.network_mode.starts_with("container:") {
+        let name = r.host.network_mode.clone();
+        out.insert(name.clone(), network(&EndpointConfig { network: name, ..EndpointConfig::default() }, None));
+    }
+    for asked in &r.networks {
+        let got = endpoints.iter().find(|e| e.network == asked.network || e.network_id == asked.network);
+        out.insert(asked.network.clone(), network(asked, got));
+    }
+    Value::Object(out)
+}
+
+fn network(asked: &EndpointConfig, got: Option<&Endpoint>) -> Value {
+    let ipam = if asked.ip.is_some() || asked.ip6.is_some() {
+        json!({
+            "IPv4Address": asked.ip.map(|i| i.to_string()).unwrap_or_default(),
+            "IPv6Address": asked.ip6.map(|i| i.to_string()).unwrap_or_default(),
+        })
+    } else {
+        Value::Null
+    };
+    let text = |v: Option<String>| v.unwrap_or_default();
+    json!({
+        "IPAMConfig": ipam,
+        "Links": null,
+        "Aliases": if asked.aliases.is_empty() { Value::Null } else { json!(asked.aliases) },
+        "DriverOpts": if asked.driver_opts.is_empty() { Value::Null } else { json!(asked.driver_opts) },
+        "GwPriority": asked.gw_priority,
+        "NetworkID": text(got.map(|e| e.network_id.clone())),
+        "EndpointID": text(got.map(|e| e.id.clone())),
+        "Gateway": text(got.and_then(|e| e.gateway4).map(|g| g.to_string())),
+        "IPAddress": text(got.and_then(|e| e.ipv4).map(|a| a.to_string())),
+        "MacAddress": text(got.map(|e| e.mac.clone())),
+        "IPPrefixLen": got.filter(|e| e.ipv4.is_some()).map_or(0, |e| e.prefix4),
+        "IPv6Gateway": text(got.and_then(|e| e.gateway6).map(|g| g.to_string())),
+        "GlobalIPv6Address": text(got.and_then(|e| e.ipv6).map(|a| a.to_string())),
+        "GlobalIPv6PrefixLen": got.filter(|e| e.ipv6.is_some()).map_or(0, |e| e.prefix6),
+        "DNSNames": got.filter(|e| !e.dns_names.is_empty()).map(|e| e.dns_names.clone()),
+    })
+}
