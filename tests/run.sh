@@ -10,8 +10,9 @@ vagrant/provision.sh tests
 cargo build --release --workspace --bins
 RRUN_BIN=$(ls -d "$PWD"/target/*/release/rrun)
 RRUN_PROBER=$(ls -d "$PWD"/target/*/release/prober)
+RRUN_PEER=$(ls -d "$PWD"/target/*/release/peer)
 RRUN_ROOTFS=$PWD/target/busybox-rootfs.tar
-export RRUN_BIN RRUN_PROBER RRUN_ROOTFS
+export RRUN_BIN RRUN_PROBER RRUN_PEER RRUN_ROOTFS
 [ -s "$RRUN_ROOTFS" ] || { vagrant/busybox-rootfs.sh >"$RRUN_ROOTFS.tmp" && mv "$RRUN_ROOTFS.tmp" "$RRUN_ROOTFS"; }
 
 # The black-box tests make namespaces: root, with the caller's toolchain.

@@ -31,7 +31,11 @@ fn exit_codes_are_dockers() {
     assert_eq!(run(&["busybox", "sh", "-c", "exit 42"]).code, 42);
     assert_eq!(run(&["busybox", "sh", "-c", "kill -9 $$"]).code, 137);
     let missing = run(&["busybox", "no-such-program"]).expect(127);
-    assert!(missing.stderr.contains("exec: \"no-such-program\": executable file not found in $PATH"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("exec: \"no-such-program\": executable file not found in $PATH"),
+        "{}",
+        missing.stderr
+    );
     let directory = run(&["busybox", "/etc"]).expect(126);
     assert!(directory.stderr.contains("/etc"), "{}", directory.stderr);
     run(&["busybox", "/etc/passwd"]).expect(126);
@@ -45,7 +49,8 @@ fn exit_codes_are_dockers() {
 #[test]
 fn every_byte_of_input_and_output_arrives() {
     let host = Host::new();
-    let mut command = host.command(&["run", "-i", "--rm", "--network", "none", "busybox", "sh", "-c", "cat; echo end >&2"]);
+    let mut command =
+        host.command(&["run", "-i", "--rm", "--network", "none", "busybox", "sh", "-c", "cat; echo end >&2"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("spawn rrun");
     let sent: Vec<u8> = (0..40_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
@@ -65,7 +70,22 @@ fn the_environment_is_the_documented_one() {
     std::fs::write(host.outside(host.dir.join("envs")), "# a comment\nFROM_FILE=1\nHOST_VALUE\n").expect("env file");
     let file = host.dir.join("envs");
     let file = file.to_str().expect("UTF-8");
-    let mut command = host.command(&["run", "--rm", "--network", "none", "-e", "A=b c", "-e", "HOST_VALUE2", "--env-file", file, "--hostname", "box", "busybox", "env"]);
+    let mut command = host.command(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-e",
+        "A=b c",
+        "-e",
+        "HOST_VALUE2",
+        "--env-file",
+        file,
+        "--hostname",
+        "box",
+        "busybox",
+        "env",
+    ]);
     command.env("HOST_VALUE", "x").env("HOST_VALUE2", "y").env("SECRET", "not for containers");
     let out = command.output().expect("run");
     let mut lines: Vec<String> = String::from_utf8_lossy(&out.stdout).lines().map(str::to_string).collect();
@@ -91,13 +111,25 @@ fn working_directory_user_entrypoint_and_hostname() {
     assert_eq!(run(&["-u", "1000:5", "busybox", "sh", "-c", "id -u; id -g"]), "1000\n5");
     assert_eq!(run(&["--entrypoint", "echo", "busybox", "a", "b"]), "a b");
     assert_eq!(run(&["-h", "box.example", "busybox", "hostname"]), "box.example");
-    assert!(host.fails(125, &["run", "--rm", "-u", "nobody-knows", "busybox", "id"]).contains("unable to find user nobody-knows"));
+    assert!(
+        host.fails(125, &["run", "--rm", "-u", "nobody-knows", "busybox", "id"])
+            .contains("unable to find user nobody-knows")
+    );
 }
 
 #[test]
 fn the_container_is_alone_in_its_namespaces() {
     let host = Host::new();
-    let inside = host.ok(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "echo $$; ps -o pid,args; for n in mnt pid uts ipc net cgroup; do readlink /proc/self/ns/$n; done"]);
+    let inside = host.ok(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "echo $$; ps -o pid,args; for n in mnt pid uts ipc net cgroup; do readlink /proc/self/ns/$n; done",
+    ]);
     let mut lines = inside.lines();
     assert_eq!(lines.next(), Some("1"), "the program is PID 1");
     let host_ns = host.sh("for n in mnt pid uts ipc net cgroup; do readlink /proc/self/ns/$n; done");
@@ -111,7 +143,16 @@ fn read_only_roots_tmpfs_and_volumes() {
     let host = Host::new();
     let run = |args: &[&str]| host.rrun(&[&["run", "--rm", "--network", "none"], args].concat());
     assert_ne!(run(&["--read-only", "busybox", "touch", "/x"]).code, 0);
-    run(&["--read-only", "--tmpfs", "/scratch:size=1m,mode=1777", "busybox", "sh", "-c", "touch /scratch/x && grep -q ' /scratch tmpfs .*size=1024k' /proc/mounts"]).expect(0);
+    run(&[
+        "--read-only",
+        "--tmpfs",
+        "/scratch:size=1m,mode=1777",
+        "busybox",
+        "sh",
+        "-c",
+        "touch /scratch/x && grep -q ' /scratch tmpfs .*size=1024k' /proc/mounts",
+    ])
+    .expect(0);
     let dir = host.dir.join("shared");
     let dir = dir.to_str().expect("UTF-8");
     host.sh(&format!("mkdir {dir}; echo hello > {dir}/f"));
@@ -138,11 +179,25 @@ fn writes_stay_in_the_container() {
 #[test]
 fn limits_reach_the_cgroup() {
     let host = Host::new();
-    let id = host.ok(&["run", "-d", "--network", "none", "-m", "64m", "--cpus", "0.5", "--pids-limit", "50", "busybox", "sleep", "1000"]);
+    let id = host.ok(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "-m",
+        "64m",
+        "--cpus",
+        "0.5",
+        "--pids-limit",
+        "50",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
     let read = |v1: &str, v2: &str| {
-        host.cgroups().iter().find_map(|c| {
-            [v1, v2].iter().find_map(|f| std::fs::read_to_string(c.join("rrun").join(&id).join(f)).ok())
-        })
+        host.cgroups()
+            .iter()
+            .find_map(|c| [v1, v2].iter().find_map(|f| std::fs::read_to_string(c.join("rrun").join(&id).join(f)).ok()))
     };
     assert_eq!(read("memory.limit_in_bytes", "memory.max").as_deref().map(str::trim), Some("67108864"));
     assert_eq!(read("pids.max", "pids.max").as_deref().map(str::trim), Some("50"));
@@ -154,14 +209,37 @@ fn limits_reach_the_cgroup() {
 #[test]
 fn memory_over_the_limit_is_killed_and_said_so() {
     let host = Host::new();
-    host.rrun(&["run", "--name", "hog", "--network", "none", "-m", "16m", "busybox", "sh", "-c", "x=a; while :; do x=$x$x; done"]).expect(137);
+    host.rrun(&[
+        "run",
+        "--name",
+        "hog",
+        "--network",
+        "none",
+        "-m",
+        "16m",
+        "busybox",
+        "sh",
+        "-c",
+        "x=a; while :; do x=$x$x; done",
+    ])
+    .expect(137);
     assert_eq!(host.ok(&["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}}", "hog"]), "true 137");
 }
 
 #[test]
 fn init_reaps_and_forwards_signals() {
     let host = Host::new();
-    let id = host.ok(&["run", "-d", "--init", "--network", "none", "busybox", "sh", "-c", "trap 'exit 7' TERM; (sleep 0.1 &) ; while :; do sleep 0.1; done"]);
+    let id = host.ok(&[
+        "run",
+        "-d",
+        "--init",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 7' TERM; (sleep 0.1 &) ; while :; do sleep 0.1; done",
+    ]);
     // The orphan of the subshell is reaped by PID 1: no zombie stays.
     eventually("the orphan is reaped", || {
         let out = host.ok(&["exec", &id, "ps", "-o", "stat,args"]);
@@ -174,7 +252,18 @@ fn init_reaps_and_forwards_signals() {
 #[test]
 fn detached_prints_the_id_and_goes_on() {
     let host = Host::new();
-    let id = host.ok(&["run", "-d", "--name", "bg", "--network", "none", "busybox", "sh", "-c", "echo out; echo err >&2; sleep 1000"]);
+    let id = host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "bg",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "echo out; echo err >&2; sleep 1000",
+    ]);
     assert_eq!(id.len(), 64);
     eventually("both lines are logged", || (host.rrun(&["logs", "bg"]).stdout == "out\n").then_some(()));
     assert_eq!(host.rrun(&["logs", "bg"]).stderr, "err\n");
@@ -199,14 +288,26 @@ fn the_caller_may_hang_up_but_not_the_container() {
     assert_eq!(out.stdout, b"x\n");
     // A signal to the foreground command reaches the program.
     let mut child = host
-        .command(&["run", "--rm", "--name", "sig", "--network", "none", "busybox", "sh", "-c", "trap 'echo got; exit 3' TERM; echo up; while :; do sleep 0.05; done"])
+        .command(&[
+            "run",
+            "--rm",
+            "--name",
+            "sig",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'echo got; exit 3' TERM; echo up; while :; do sleep 0.05; done",
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .expect("spawn");
     let mut out = child.stdout.take().expect("piped");
     let mut first = [0u8; 3];
     std::io::Read::read_exact(&mut out, &mut first).expect("up");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).expect("kill");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM)
+        .expect("kill");
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut out, &mut rest).expect("read");
     assert_eq!(rest, "got\n");

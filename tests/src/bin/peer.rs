@@ -1,0 +1,100 @@
+//! Both ends of a connection, as one static program that runs on hosts, neighbours and in containers.
+//!
+//!     peer tcp ADDR PORT TEXT     answers each connection with "TEXT <caller's address>"
+//!     peer udp ADDR PORT TEXT     the same for datagrams
+//!     peer call ADDR PORT         prints the answer; exit 1 and "refused", "timeout" or "closed" otherwise
+//!     peer call-udp ADDR PORT
+//!     peer connects ADDR PORT N   N connections one after another: microseconds of the median
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let end = match words.as_slice() {
+        ["tcp", addr, port, text] => serve_tcp(at(addr, port), text),
+        ["udp", addr, port, text] => serve_udp(at(addr, port), text),
+        ["call", addr, port] => call_tcp(at(addr, port)),
+        ["call-udp", addr, port] => call_udp(at(addr, port)),
+        ["connects", addr, port, n] => connects(at(addr, port), n.parse().expect("a count")),
+        _ => panic!("usage: peer tcp|udp|call|call-udp|connects ADDR PORT …"),
+    };
+    if let Err(e) = end {
+        let word = match e.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => "timeout".to_string(),
+            ErrorKind::ConnectionRefused => "refused".to_string(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => "closed".to_string(),
+            _ => e.to_string(),
+        };
+        println!("{word}");
+        std::process::exit(1);
+    }
+}
+
+fn at(addr: &str, port: &str) -> SocketAddr {
+    let ip: IpAddr = addr.parse().expect("an address");
+    SocketAddr::new(ip, port.parse().expect("a port"))
+}
+
+fn serve_tcp(at: SocketAddr, text: &str) -> std::io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("ready");
+    for stream in listener.incoming().flatten() {
+        let mut stream = stream;
+        let caller = stream.peer_addr().map(|a| a.ip().to_canonical().to_string()).unwrap_or_default();
+        // A caller that is gone already is its own business.
+        let _ = stream.write_all(format!("{text} {caller}\n").as_bytes());
+    }
+    Ok(())
+}
+
+fn serve_udp(at: SocketAddr, text: &str) -> std::io::Result<()> {
+    let socket = UdpSocket::bind(at)?;
+    println!("ready");
+    let mut buf = [0u8; 2048];
+    loop {
+        let (_, caller) = socket.recv_from(&mut buf)?;
+        let _ = socket.send_to(format!("{text} {}\n", caller.ip().to_canonical()).as_bytes(), caller);
+    }
+}
+
+fn call_tcp(at: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.is_empty() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    print!("{answer}");
+    Ok(())
+}
+
+fn call_udp(at: SocketAddr) -> std::io::Result<()> {
+    let any: IpAddr = if at.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(at)?;
+    socket.send(b"hello")?;
+    let mut buf = [0u8; 2048];
+    let n = socket.recv(&mut buf)?;
+    print!("{}", String::from_utf8_lossy(&buf[..n]));
+    Ok(())
+}
+
+fn connects(at: SocketAddr, n: usize) -> std::io::Result<()> {
+    let mut times = Vec::with_capacity(n);
+    for _ in 0..n {
+        let begin = Instant::now();
+        let stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+        times.push(begin.elapsed());
+        drop(stream);
+    }
+    times.sort();
+    println!("{}", times[n / 2].as_micros());
+    Ok(())
+}
