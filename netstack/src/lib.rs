@@ -11,6 +11,7 @@ pub mod ipam;
 pub mod model;
 pub mod networks;
 pub mod nl;
+pub mod poll;
 pub mod publish;
 pub mod repair;
 pub mod sandbox;

@@ -1,0 +1,17 @@
+//! Publishing container ports on the host: the `-p` grammar, the choice and reservation of host
+//! ports, and the relay for what DNAT cannot do.
+//!
+//! The packets themselves are the firewall's business: it turns each [`PortBinding`] into map
+//! elements. Here a host port is *held*: a lease file tells other containers, a bound socket tells
+//! the programs of the host.
+//!
+//! [`PortBinding`]: crate::model::PortBinding
+
+mod holder;
+mod lease;
+mod parse;
+mod reserve;
+mod socket;
+
+pub use parse::{parse, parse_expose};
+pub use reserve::{Ports, preview, reserve};

@@ -1,0 +1,399 @@
+//! Chooses host ports and holds them: a lease against other containers, a socket against the
+//! programs of the host.
+
+use super::holder;
+use super::lease::{self, Held, Lease, Leases};
+use super::socket::{self, Scope};
+use crate::model::{PortBinding, PortSpec, Proto};
+use plan::{Error, HostThing, Result, ResultExt};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Blocks of free ports tried in a row before a range without host ports is scattered.
+const BLOCK_TRIES: usize = 16;
+/// Free ports the kernel proposes but a container without a monitor still leases.
+const PICK_TRIES: usize = 256;
+/// Descriptors left for the monitor's other work: pty, log, clients, DNS, relayed connections.
+const HEADROOM: u64 = 256;
+
+/// Reserved host ports, held for as long as this value lives. The leases outlive it: they are in
+/// the undo list, so that the ports of a container whose monitor was killed stay taken.
+#[derive(Debug)]
+pub struct Ports {
+    /// In the order of the `-p` flags; without an address IPv4 precedes IPv6.
+    pub bindings: Vec<PortBinding>,
+    /// What could not be done but need not stop the container, one line each.
+    pub warnings: Vec<String>,
+    owner: String,
+    leases: Vec<Lease>,
+    files: Vec<PathBuf>,
+    sockets: Vec<HeldSocket>,
+}
+
+/// A bound socket and what it stands for.
+#[derive(Debug)]
+pub struct HeldSocket {
+    pub socket: OwnedFd,
+    pub proto: Proto,
+    pub scope: Scope,
+    pub container_port: u16,
+}
+
+impl Ports {
+    /// The lease files, for `undo.json`.
+    pub fn undo(&self) -> Vec<HostThing> {
+        let lease = |path: &PathBuf| HostThing::Lease { path: path.clone(), owner: self.owner.clone() };
+        self.files.iter().map(lease).collect()
+    }
+
+    /// Gives leases and sockets back.
+    pub fn release(self) -> Result<()> {
+        self.files.iter().try_for_each(|file| lease::release(file, &self.owner))
+    }
+}
+
+/// Reserves the host ports of `specs` for container `owner` (its full ID).
+///
+/// Fixed ports are taken before ranges to choose from, those before ephemeral ports, so that no
+/// flag takes what a later one names. `default_ip` stands in for an absent address; without it a
+/// port is published on 0.0.0.0 and [::] under the same number. Either all is taken or nothing.
+pub fn reserve(state: &Path, owner: &str, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Ports> {
+    let mut r = Reservation::begin(owner, specs, default_ip)?;
+    if specs.is_empty() {
+        return Ok(r.ports);
+    }
+    let leases = Leases::lock(state, owner)?;
+    match r.take_all(&leases, specs) {
+        Ok(()) => Ok(r.ports),
+        Err(refused) => {
+            let error = refused.into_error(state, owner);
+            match r.ports.release() {
+                Ok(()) => Err(error),
+                Err(e) => Err(error.with_note(e.to_string())),
+            }
+        }
+    }
+}
+
+/// What [`reserve`] would choose now, without holding or writing anything: for `explain`.
+pub fn preview(specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Vec<PortBinding>> {
+    let ipv6 = socket::host_has_ipv6();
+    let mut bindings = Vec::new();
+    for spec in specs {
+        let scope = scope(spec, default_ip);
+        let length = spec.container.1 - spec.container.0;
+        let first = match spec.host {
+            Some((first, _)) => first,
+            None => match socket::hold(spec.proto, scope, ipv6, 0) {
+                Ok(Some(probe)) => {
+                    let port = socket::local_port(&probe).doing(|| "choose a free port")?;
+                    port.min(u16::MAX - length)
+                }
+                _ => ephemeral_range().0,
+            },
+        };
+        push_bindings(&mut bindings, spec, scope.addresses(ipv6), (first, first + length), spec.container);
+    }
+    Ok(bindings)
+}
+
+/// Why a port could not be had.
+enum Refused {
+    /// A container has it.
+    Leased(Proto, Held),
+    /// A program of the host has it, or the kernel does not allow it.
+    Kernel {
+        proto: Proto,
+        at: SocketAddr,
+        errno: Errno,
+    },
+    /// Every port of the range, or every ephemeral port, is taken.
+    Exhausted(String),
+    Other(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(e: Error) -> Refused {
+        Refused::Other(e)
+    }
+}
+
+impl Refused {
+    /// Another port of the range may be free.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Refused::Leased(..) | Refused::Kernel { errno: Errno::ADDRINUSE, .. })
+    }
+
+    fn into_error(self, state: &Path, us: &str) -> Error {
+        let (proto, at, errno) = match self {
+            Refused::Leased(proto, held) => return lease::refusal(state, us, proto, &held),
+            Refused::Exhausted(hint) => return Error::conflict("all ports are allocated").with_hint(hint),
+            Refused::Other(e) => return e,
+            Refused::Kernel { proto, at, errno } => (proto, at, errno),
+        };
+        let name = format!("{proto:?}").to_lowercase();
+        let mut error = Error::os(format!("failed to bind host port {at}/{name}"), errno.raw_os_error());
+        match errno {
+            Errno::ADDRINUSE => {
+                // Docker's text ends here, without the errno's name.
+                error.cause = Some("address already in use".to_owned());
+                let who = holder::host_program(proto, at.port()).unwrap_or_else(|| "a program of the host".to_owned());
+                error
+                    .with_kind(plan::Kind::Conflict)
+                    .with_hint(format!("{who} uses {}/{name}: stop it, or choose another host port", at.port()))
+            }
+            Errno::ADDRNOTAVAIL => {
+                error.cause = Some("cannot assign requested address".to_owned());
+                error.with_hint(format!("{} is no address of this host: see ip address", at.ip()))
+            }
+            Errno::ACCESS => error.with_hint("ports below net.ipv4.ip_unprivileged_port_start need root"),
+            _ => error,
+        }
+    }
+}
+
+struct Reservation {
+    ports: Ports,
+    ipv6: bool,
+    default_ip: Option<IpAddr>,
+    /// Sockets that the open-files limit still allows.
+    budget: u64,
+}
+
+impl Reservation {
+    fn begin(owner: &str, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Reservation> {
+        let wanted: u64 = specs.iter().map(|s| u64::from(s.container.1 - s.container.0) + 1).sum();
+        let limit = allow_descriptors(wanted);
+        let mut ports = Ports {
+            bindings: Vec::new(),
+            warnings: Vec::new(),
+            owner: owner.to_owned(),
+            leases: Vec::new(),
+            files: Vec::new(),
+            sockets: Vec::new(),
+        };
+        let budget = limit.saturating_sub(HEADROOM);
+        if budget < wanted {
+            ports.warnings.push(format!(
+                "{} of {wanted} published ports are reserved against other containers only, not against programs of the host: the open-files limit is {limit} (raise it with ulimit -Hn)",
+                wanted - budget
+            ));
+        }
+        Ok(Reservation { ports, ipv6: specs.is_empty() || socket::host_has_ipv6(), default_ip, budget })
+    }
+
+    fn take_all(&mut self, leases: &Leases, specs: &[PortSpec]) -> Result<(), Refused> {
+        let mut order: Vec<usize> = (0..specs.len()).filter(|&i| !repeats(specs, i)).collect();
+        order.sort_by_key(|&i| match specs[i].host {
+            Some(host) if host.1 - host.0 == specs[i].container.1 - specs[i].container.0 => 0,
+            Some(_) => 1,
+            None => 2,
+        });
+        let mut chosen = vec![Vec::new(); specs.len()];
+        for i in order {
+            let spec = &specs[i];
+            chosen[i] = match spec.host {
+                Some(host) if host.1 - host.0 == spec.container.1 - spec.container.0 => {
+                    self.take(leases, spec, host, spec.container, None)?;
+                    vec![(host, spec.container)]
+                }
+                Some(host) => self.first_free(leases, spec, host)?,
+                None => self.ephemeral(leases, spec)?,
+            };
+        }
+        for (spec, chosen) in specs.iter().zip(chosen) {
+            for (host, container) in chosen {
+                let addresses = scope(spec, self.default_ip).addresses(self.ipv6);
+                push_bindings(&mut self.ports.bindings, spec, addresses, host, container);
+            }
+        }
+        Ok(())
+    }
+
+    fn first_free(&mut self, leases: &Leases, spec: &PortSpec, host: (u16, u16)) -> Result<Vec<Chosen>, Refused> {
+        for port in host.0..=host.1 {
+            match self.take(leases, spec, (port, port), spec.container, None) {
+                Ok(()) => return Ok(vec![((port, port), spec.container)]),
+                Err(refused) if refused.is_conflict() => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+        Err(Refused::Exhausted(format!(
+            "no host port from {} to {} is free: widen the range, or free one",
+            host.0, host.1
+        )))
+    }
+
+    /// One block if the kernel can be talked into it, for that is one map element; else port by port.
+    fn ephemeral(&mut self, leases: &Leases, spec: &PortSpec) -> Result<Vec<Chosen>, Refused> {
+        if let Some(host) = self.pick(leases, spec, spec.container, BLOCK_TRIES)? {
+            return Ok(vec![(host, spec.container)]);
+        }
+        let mut chosen = Vec::new();
+        for port in spec.container.0..=spec.container.1 {
+            match self.pick(leases, spec, (port, port), PICK_TRIES)? {
+                Some(host) => chosen.push((host, (port, port))),
+                None => {
+                    let hint = "widen net.ipv4.ip_local_port_range, or name the host port: -p HOST:CONTAINER";
+                    return Err(Refused::Exhausted(hint.to_owned()));
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Lets the kernel choose the first port: it knows what is free on both families and skips
+    /// `ip_local_reserved_ports`.
+    fn pick(
+        &mut self,
+        leases: &Leases,
+        spec: &PortSpec,
+        container: (u16, u16),
+        tries: usize,
+    ) -> Result<Option<(u16, u16)>, Refused> {
+        let scope = scope(spec, self.default_ip);
+        let length = container.1 - container.0;
+        let range = ephemeral_range();
+        for attempt in 0..tries {
+            let (first, socket) = match socket::hold(spec.proto, scope, self.ipv6, 0) {
+                Ok(Some(socket)) => (socket::local_port(&socket).doing(|| "choose a free port")?, Some(socket)),
+                // No such protocol in this kernel: only the leases decide.
+                Ok(None) => (range.0.saturating_add(attempt as u16), None),
+                Err(Errno::ADDRINUSE) => return Ok(None),
+                Err(errno) => return Err(self.kernel(spec, scope, 0, errno)),
+            };
+            let Some(last) = first.checked_add(length).filter(|last| *last <= range.1) else { continue };
+            match self.take(leases, spec, (first, last), container, socket) {
+                Ok(()) => return Ok(Some((first, last))),
+                Err(refused) if refused.is_conflict() => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Leases and binds one range on all its addresses, or leaves everything as it was.
+    fn take(
+        &mut self,
+        leases: &Leases,
+        spec: &PortSpec,
+        host: (u16, u16),
+        container: (u16, u16),
+        first: Option<OwnedFd>,
+    ) -> Result<(), Refused> {
+        let before = (self.ports.leases.len(), self.ports.files.len(), self.ports.sockets.len(), self.budget);
+        let taken = self.lease(leases, spec, host).and_then(|()| self.bind(spec, host, container, first));
+        if taken.is_err() {
+            self.ports.leases.truncate(before.0);
+            for file in self.ports.files.split_off(before.1) {
+                lease::release(&file, &self.ports.owner)?;
+            }
+            self.ports.sockets.truncate(before.2);
+            self.budget = before.3;
+        }
+        taken
+    }
+
+    fn lease(&mut self, leases: &Leases, spec: &PortSpec, host: (u16, u16)) -> Result<(), Refused> {
+        let ours = self.ports.leases.len();
+        for ip in scope(spec, self.default_ip).addresses(self.ipv6) {
+            let lease = Lease { proto: spec.proto, ip, ports: host };
+            // The two addresses of one binding do not clash with each other: different families.
+            leases
+                .take(&lease, &self.ports.leases[..ours], &mut self.ports.files)?
+                .map_err(|held| Refused::Leased(spec.proto, held))?;
+            self.ports.leases.push(lease);
+        }
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        spec: &PortSpec,
+        host: (u16, u16),
+        container: (u16, u16),
+        mut first: Option<OwnedFd>,
+    ) -> Result<(), Refused> {
+        let scope = scope(spec, self.default_ip);
+        for (port, container_port) in (host.0..=host.1).zip(container.0..) {
+            if self.budget == 0 {
+                break;
+            }
+            let socket = match first.take() {
+                Some(socket) => socket,
+                None => match socket::hold(spec.proto, scope, self.ipv6, port) {
+                    Ok(Some(socket)) => socket,
+                    Ok(None) => break,
+                    Err(errno) => return Err(self.kernel(spec, scope, port, errno)),
+                },
+            };
+            self.budget -= 1;
+            self.ports.sockets.push(HeldSocket { socket, proto: spec.proto, scope, container_port });
+        }
+        Ok(())
+    }
+
+    /// Which address of a dual-stack socket was refused? Asked one by one, on the error path.
+    fn kernel(&self, spec: &PortSpec, scope: Scope, port: u16, errno: Errno) -> Refused {
+        let addresses = scope.addresses(self.ipv6);
+        let taken = |ip: &&IpAddr| socket::hold(spec.proto, Scope::One(**ip), self.ipv6, port).is_err();
+        let ip = addresses.iter().find(taken).unwrap_or(&addresses[0]);
+        Refused::Kernel { proto: spec.proto, at: SocketAddr::new(*ip, port), errno }
+    }
+}
+
+/// A host range and the container range behind it.
+type Chosen = ((u16, u16), (u16, u16));
+
+fn scope(spec: &PortSpec, default_ip: Option<IpAddr>) -> Scope {
+    spec.host_ip.or(default_ip).map_or(Scope::Any, Scope::One)
+}
+
+/// The same fixed publish written twice is one publish.
+fn repeats(specs: &[PortSpec], i: usize) -> bool {
+    let fixed = |s: &PortSpec| s.host.is_some_and(|h| h.1 - h.0 == s.container.1 - s.container.0);
+    fixed(&specs[i]) && specs[..i].contains(&specs[i])
+}
+
+fn push_bindings(
+    bindings: &mut Vec<PortBinding>,
+    spec: &PortSpec,
+    addresses: Vec<IpAddr>,
+    host: (u16, u16),
+    container: (u16, u16),
+) {
+    for host_ip in addresses {
+        bindings.push(PortBinding { host_ip, host, container, proto: spec.proto });
+    }
+}
+
+/// `net.ipv4.ip_local_port_range`, or the kernel's default.
+fn ephemeral_range() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut numbers = text.split_whitespace().map_while(|n| n.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(lo), Some(hi)) => (lo, hi),
+        _ => (32768, 60999),
+    }
+}
+
+/// Raises the soft open-files limit to the hard one if `wanted` more sockets need it, and returns
+/// the limit in force. The container's own limit comes from its spec, not from here.
+fn allow_descriptors(wanted: u64) -> u64 {
+    let now = getrlimit(Resource::Nofile);
+    let soft = now.current.unwrap_or(u64::MAX);
+    if wanted + HEADROOM <= soft {
+        return soft;
+    }
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => now.maximum.unwrap_or(u64::MAX),
+        Err(_) => soft,
+    }
+}
+
+#[cfg(test)]
+mod tests;
