@@ -1,6 +1,6 @@
 //! Makes the files of a layer, one member after the other.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -28,6 +28,7 @@ pub struct Applier<'l> {
     root: Root,
     limits: &'l Limits,
     entries: u64,
+    root_seen: bool,
     /// Times of directories, set last: making a file in one changes them.
     pending: Vec<(Vec<u8>, Moment)>,
     pending_bytes: usize,
@@ -37,7 +38,15 @@ pub struct Applier<'l> {
 impl<'l> Applier<'l> {
     pub fn new(root: OwnedFd, limits: &'l Limits) -> Result<Applier<'l>> {
         let buffer = vec![0; BUFFER];
-        Ok(Applier { root: Root::new(root), limits, entries: 0, pending: Vec::new(), pending_bytes: 0, buffer })
+        Ok(Applier {
+            root: Root::new(root),
+            limits,
+            entries: 0,
+            root_seen: false,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            buffer,
+        })
     }
 
     /// Makes one member, reading its data from `members`.
@@ -49,6 +58,7 @@ impl<'l> Applier<'l> {
         match Name::parse(&member.name, self.limits)? {
             Name::Aufs => Ok(()),
             Name::Root if member.kind == Kind::Directory => {
+                self.root_seen = true;
                 let top = self.root.top();
                 give_attributes(&top, member).map_err(|e| failed(b"/", e))?;
                 self.pend(Vec::new(), member.mtime)
@@ -68,9 +78,9 @@ impl<'l> Applier<'l> {
     /// Sets the times that had to wait, and reports.
     pub fn finish(mut self, bytes: u64) -> Result<Applied> {
         self.set_pending()?;
-        let implied =
-            self.root.implied.into_iter().map(|path| PathBuf::from(std::ffi::OsString::from_vec(path))).collect();
-        Ok(Applied { entries: self.entries, bytes, implied })
+        let root = (!self.root_seen).then(PathBuf::new);
+        let others = self.root.implied.into_iter().map(|path| PathBuf::from(OsString::from_vec(path)));
+        Ok(Applied { entries: self.entries, bytes, implied: root.into_iter().chain(others).collect() })
     }
 
     /// A whiteout speaks of the layers below only. A file that this layer has at the name hides

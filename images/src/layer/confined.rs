@@ -15,6 +15,8 @@ use rustix::io::Errno;
 use super::name::join;
 use super::{broken, shown};
 
+pub const OPAQUE: &str = "trusted.overlay.opaque";
+
 /// The kernel's own bound on symlinks in one resolution.
 const MAX_SYMLINKS: usize = 40;
 
@@ -173,7 +175,17 @@ pub fn is_whiteout(stat: &Stat) -> bool {
 
 /// overlayfs' mark for a directory that hides the one of the same name in the layers below.
 pub fn set_opaque(dir: impl AsFd) -> Result<(), Errno> {
-    rustix::fs::fsetxattr(dir, "trusted.overlay.opaque", b"y", XattrFlags::empty())
+    rustix::fs::fsetxattr(dir, OPAQUE, b"y", XattrFlags::empty())
+}
+
+/// Whether the directory carries that mark.
+pub fn is_opaque(dir: impl AsFd) -> Result<bool, Errno> {
+    let mut value = [0; 1];
+    match rustix::fs::fgetxattr(dir, OPAQUE, &mut value) {
+        Ok(n) => Ok(&value[..n] == b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// What the kernel refused for the member at `path`, with what to do about it.

@@ -1,11 +1,12 @@
 //! One image layer, a tar stream, unpacked into a directory that overlayfs will use as a lower one.
 //!
 //! [`member`] reads the stream, [`name`] says what a name asks for (file or whiteout), [`confined`]
-//! finds directories without ever leaving the root, [`applier`] makes the files, [`tree`] removes
-//! them again. A layer is hostile until its digest is known, and may be so after.
+//! finds directories without ever leaving the root, [`applier`] makes the files, [`implied`] puts
+//! unmentioned directories right, [`tree`] removes all of it again. A layer is hostile until its digest is known, and may be so after.
 
 mod applier;
 mod confined;
+mod implied;
 mod member;
 mod name;
 mod number;
@@ -22,6 +23,9 @@ use std::path::{Path, PathBuf};
 use plan::{Error, Result, ResultExt};
 use rustix::fs::{Mode, OFlags};
 
+pub(crate) use confined::OPAQUE;
+pub(crate) use implied::inherit;
+pub(crate) use tree::measure;
 pub use tree::{remove_tree, remove_tree_at};
 
 /// What one layer may ask for.
@@ -50,7 +54,8 @@ pub struct Applied {
     /// Bytes of data in the archive, holes not counted.
     pub bytes: u64,
     /// Directories that members lie in but the archive does not mention (relative to `dir`, parents
-    /// first). They are root's, 0755, until someone who knows the layers below puts that right.
+    /// first; empty: `dir` itself). They are root's, 0755, until someone who knows the layers below
+    /// puts that right, as [`snapshot`](crate::snapshot) does.
     pub implied: Vec<PathBuf>,
 }
 

@@ -101,6 +101,40 @@ impl Removal<'_> {
     }
 }
 
+/// Counts what is below `dir`: files of any kind, and the bytes of the regular ones. Enough to see
+/// whether a crash cost some of it.
+pub(crate) fn measure(dir: &Path) -> Result<(u64, u64)> {
+    let doing = || format!("look through {}", dir.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(dir, flags, Mode::empty()).doing(doing)?;
+    let (mut files, mut bytes) = (0, 0);
+    let mut left = vec![b".".to_vec()];
+    let mut buffer = Vec::with_capacity(16 << 10);
+    while let Some(path) = left.pop() {
+        let fd = match rustix::fs::openat2(&top, &path[..], flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            // Deeper than names reach: counted, not entered.
+            Err(Errno::NAMETOOLONG) => continue,
+            opened => opened.doing(doing)?,
+        };
+        let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry.doing(doing)?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            files += 1;
+            let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => left.push([&path[..], b"/", name.to_bytes()].concat()),
+                FileType::RegularFile => bytes += u64::try_from(stat.st_size).unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+    Ok((files, bytes))
+}
+
 /// Unlinks every entry of `dir` that is not a directory, and names those that are.
 fn unlink_files(dir: &OwnedFd) -> Result<Vec<CString>> {
     let mut directories = Vec::new();
