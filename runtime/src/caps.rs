@@ -41,27 +41,16 @@ pub fn parse(name: &str) -> Result<String> {
     let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
     match number(bare) {
         Some(_) => Ok(bare.to_string()),
-        None => Err(
-            Error::invalid(format!("unknown capability: \"CAP_{bare}\""))
-                .with_hint(suggestion(bare)),
-        ),
+        None => Err(Error::invalid(format!("unknown capability: \"CAP_{bare}\"")).with_hint(suggestion(bare))),
     }
 }
 
 /// The nearest names for a mistyped one, or all of them.
 fn suggestion(wrong: &str) -> String {
     let all = names(ALL);
-    let mut near: Vec<&str> = all
-        .iter()
-        .map(String::as_str)
-        .filter(|n| distance(n, wrong) <= 2)
-        .collect();
+    let mut near: Vec<&str> = all.iter().map(String::as_str).filter(|n| distance(n, wrong) <= 2).collect();
     if near.is_empty() && wrong.len() > 2 {
-        near = all
-            .iter()
-            .map(String::as_str)
-            .filter(|n| n.contains(wrong))
-            .collect();
+        near = all.iter().map(String::as_str).filter(|n| n.contains(wrong)).collect();
     }
     if near.is_empty() {
         return format!("known capabilities: ALL, {}", all.join(", "));
@@ -117,18 +106,13 @@ fn list(items: &[String]) -> Result<(bool, u64)> {
 
 /// The set of these canonical names; unknown names (a newer config.json) are no bit.
 pub fn mask<S: AsRef<str>>(names: &[S]) -> u64 {
-    names
-        .iter()
-        .filter_map(|n| number(n.as_ref()))
-        .fold(0, |m, n| m | 1 << n)
+    names.iter().filter_map(|n| number(n.as_ref())).fold(0, |m, n| m | 1 << n)
 }
 
 /// The names in a set, sorted.
 pub fn names(mask: u64) -> Vec<String> {
-    let mut v: Vec<String> = CapabilitySet::from_bits_retain(mask & ALL)
-        .iter_names()
-        .map(|(name, _)| name.to_string())
-        .collect();
+    let mut v: Vec<String> =
+        CapabilitySet::from_bits_retain(mask & ALL).iter_names().map(|(name, _)| name.to_string()).collect();
     v.sort_unstable();
     v
 }
@@ -146,12 +130,7 @@ impl Caps {
     /// binary with file capabilities raise what its user was never given).
     pub fn of(granted: &[String], root: bool) -> Caps {
         let held = if root { granted.to_vec() } else { Vec::new() };
-        Caps {
-            bounding: granted.to_vec(),
-            effective: held.clone(),
-            permitted: held,
-            ..Caps::default()
-        }
+        Caps { bounding: granted.to_vec(), effective: held.clone(), permitted: held, ..Caps::default() }
     }
 }
 
@@ -179,14 +158,7 @@ impl Masks {
     /// For a user that was only resolved in the child: unless it is root, nothing but the bounding
     /// set is left, as after an execve by that user.
     pub fn for_uid(self, uid: u32) -> Masks {
-        if uid == 0 {
-            self
-        } else {
-            Masks {
-                bounding: self.bounding,
-                ..Masks::default()
-            }
-        }
+        if uid == 0 { self } else { Masks { bounding: self.bounding, ..Masks::default() } }
     }
 }
 
@@ -200,12 +172,7 @@ mod tests {
 
     #[test]
     fn numbers_are_the_kernels() {
-        for (name, n) in [
-            ("CHOWN", 0),
-            ("SYS_ADMIN", 21),
-            ("AUDIT_READ", 37),
-            ("CHECKPOINT_RESTORE", 40),
-        ] {
+        for (name, n) in [("CHOWN", 0), ("SYS_ADMIN", 21), ("AUDIT_READ", 37), ("CHECKPOINT_RESTORE", 40)] {
             assert_eq!(number(name), Some(n), "{name}");
         }
         assert_eq!(ALL, 0x1ff_ffff_ffff);
@@ -221,13 +188,7 @@ mod tests {
 
     #[test]
     fn any_spelling_is_understood() {
-        for spelling in [
-            "NET_ADMIN",
-            "net_admin",
-            "CAP_NET_ADMIN",
-            "cap_Net_Admin",
-            " NET_ADMIN ",
-        ] {
+        for spelling in ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "cap_Net_Admin", " NET_ADMIN "] {
             assert_eq!(parse(spelling).unwrap(), "NET_ADMIN", "{spelling}");
         }
     }
@@ -238,13 +199,7 @@ mod tests {
         assert_eq!(e.to_string(), "unknown capability: \"CAP_NET_ADMN\"");
         assert_eq!(e.hint.as_deref(), Some("did you mean NET_ADMIN?"));
         assert!(parse("CHWON").unwrap_err().hint.unwrap().contains("CHOWN"));
-        assert!(
-            parse("nonsense")
-                .unwrap_err()
-                .hint
-                .unwrap()
-                .starts_with("known capabilities: ALL, AUDIT_CONTROL")
-        );
+        assert!(parse("nonsense").unwrap_err().hint.unwrap().starts_with("known capabilities: ALL, AUDIT_CONTROL"));
         assert!(parse("").is_err());
         assert!(parse("CAP_CAP_CHOWN").is_err());
     }
@@ -267,20 +222,9 @@ mod tests {
         assert_eq!(m(&["NET_ADMIN"], &["ALL", "NET_ADMIN"]), net_admin);
         assert_eq!(mask(&granted(true, &[], &s(&["ALL"])).unwrap()), ALL);
         let e = granted(false, &s(&["NOPE"]), &[]).unwrap_err();
-        assert_eq!(
-            e.to_string(),
-            "invalid CapAdd: unknown capability: \"CAP_NOPE\""
-        );
-        assert!(
-            granted(false, &[], &s(&["NOPE"]))
-                .unwrap_err()
-                .to_string()
-                .starts_with("invalid CapDrop")
-        );
-        assert!(
-            granted(true, &s(&["NOPE"]), &[]).is_err(),
-            "checked even where it does not matter"
-        );
+        assert_eq!(e.to_string(), "invalid CapAdd: unknown capability: \"CAP_NOPE\"");
+        assert!(granted(false, &[], &s(&["NOPE"])).unwrap_err().to_string().starts_with("invalid CapDrop"));
+        assert!(granted(true, &s(&["NOPE"]), &[]).is_err(), "checked even where it does not matter");
     }
 
     #[test]
@@ -295,17 +239,8 @@ mod tests {
         let g = s(&DEFAULT);
         let root = Masks::of(&Caps::of(&g, true));
         let user = Masks::of(&Caps::of(&g, false));
-        assert_eq!(
-            (root.bounding, root.effective, root.permitted),
-            (0xa804_25fb, 0xa804_25fb, 0xa804_25fb)
-        );
-        assert_eq!(
-            user,
-            Masks {
-                bounding: 0xa804_25fb,
-                ..Masks::default()
-            }
-        );
+        assert_eq!((root.bounding, root.effective, root.permitted), (0xa804_25fb, 0xa804_25fb, 0xa804_25fb));
+        assert_eq!(user, Masks { bounding: 0xa804_25fb, ..Masks::default() });
         assert_eq!(root.for_uid(1000), user);
         assert_eq!(root.for_uid(0), root);
         assert_eq!((root.inheritable, root.ambient), (0, 0));

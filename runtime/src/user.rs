@@ -46,15 +46,8 @@ pub struct Ids {
 /// file, is too large or cannot be read.
 pub fn resolve(user: &User) -> Result<Ids> {
     match user {
-        User::Ids {
-            uid,
-            gid,
-            additional_gids,
-        } => exactly(*uid, *gid, additional_gids),
-        User::Named {
-            spec,
-            additional_groups,
-        } => {
+        User::Ids { uid, gid, additional_gids } => exactly(*uid, *gid, additional_gids),
+        User::Named { spec, additional_groups } => {
             let wish = Wish::parse(spec)?;
             lookup(&wish, additional_groups, || open(PASSWD), || open(GROUP))
         }
@@ -63,19 +56,10 @@ pub fn resolve(user: &User) -> Result<Ids> {
 
 /// An OCI `process.user`: taken as it is, but for -1, which the system calls read as "unchanged".
 fn exactly(uid: u32, gid: u32, additional_gids: &[u32]) -> Result<Ids> {
-    if [uid, gid]
-        .iter()
-        .chain(additional_gids)
-        .any(|id| *id == u32::MAX)
-    {
+    if [uid, gid].iter().chain(additional_gids).any(|id| *id == u32::MAX) {
         return Err(out_of_range());
     }
-    Ok(Ids {
-        uid,
-        gid,
-        groups: additional_gids.to_vec(),
-        home: None,
-    })
+    Ok(Ids { uid, gid, groups: additional_gids.to_vec(), home: None })
 }
 
 /// One side of `user:group` as the user wrote it.
@@ -119,15 +103,10 @@ impl Wish {
     fn parse(spec: &str) -> Result<Wish> {
         let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
         if group.contains(':') || spec.contains(['\n', '\0']) {
-            return Err(
-                Error::invalid(format!("invalid user \"{}\"", spec.escape_debug()))
-                    .with_hint("write USER, UID, USER:GROUP or UID:GID"),
-            );
+            return Err(Error::invalid(format!("invalid user \"{}\"", spec.escape_debug()))
+                .with_hint("write USER, UID, USER:GROUP or UID:GID"));
         }
-        Ok(Wish {
-            user: Who::parse(user)?,
-            group: Who::parse(group)?,
-        })
+        Ok(Wish { user: Who::parse(user)?, group: Who::parse(group)? })
     }
 }
 
@@ -138,8 +117,7 @@ pub fn check(spec: &str) -> Result<()> {
 }
 
 fn out_of_range() -> Error {
-    Error::invalid("uids and gids must be in range 0-2147483647")
-        .with_hint("use a smaller number, or a user name")
+    Error::invalid("uids and gids must be in range 0-2147483647").with_hint("use a smaller number, or a user name")
 }
 
 struct Entry {
@@ -158,42 +136,23 @@ fn lookup<R: Read>(
 ) -> Result<Ids> {
     let entry = find_user(&wish.user, passwd()?)?;
     let mut ids = match (&entry, &wish.user) {
-        (Some(e), _) => Ids {
-            uid: e.uid,
-            gid: e.gid,
-            groups: Vec::new(),
-            home: e.home.clone(),
-        },
+        (Some(e), _) => Ids { uid: e.uid, gid: e.gid, groups: Vec::new(), home: e.home.clone() },
         // A number needs no entry; the group is then root's, as in Docker.
-        (None, Who::Id(uid)) => Ids {
-            uid: *uid,
-            ..Ids::default()
-        },
+        (None, Who::Id(uid)) => Ids { uid: *uid, ..Ids::default() },
         (None, Who::Unsaid) => Ids::default(),
         (None, Who::Name(name)) => {
-            return Err(Error::invalid(format!(
-                "unable to find user {name}: no matching entries in passwd file"
-            ))
-            .with_hint(
-                "name a user of the image's /etc/passwd, or give a number: --user UID[:GID]",
-            ));
+            return Err(Error::invalid(format!("unable to find user {name}: no matching entries in passwd file"))
+                .with_hint("name a user of the image's /etc/passwd, or give a number: --user UID[:GID]"));
         }
     };
-    let additional = additional
-        .iter()
-        .map(|g| Who::parse(g))
-        .collect::<Result<Vec<_>>>()?;
+    let additional = additional.iter().map(|g| Who::parse(g)).collect::<Result<Vec<_>>>()?;
     // Memberships count only where no group was asked for, as in Docker.
-    let member = if wish.group == Who::Unsaid {
-        entry.map(|e| e.name)
-    } else {
-        None
-    };
+    let member = if wish.group == Who::Unsaid { entry.map(|e| e.name) } else { None };
     let mut found = Groups::wanted(&wish.group, &additional, member);
-    if found.needs_file() {
-        if let Some(file) = group()? {
-            found.scan(file)?;
-        }
+    if found.needs_file()
+        && let Some(file) = group()?
+    {
+        found.scan(file)?;
     }
     if let Some(gid) = found.id_of(&wish.group)? {
         ids.gid = gid;
@@ -206,10 +165,7 @@ fn lookup<R: Read>(
     let mut seen = std::collections::HashSet::new();
     ids.groups.retain(|g| seen.insert(*g));
     if ids.groups.len() > MAX_GROUPS {
-        return Err(
-            Error::invalid(format!("the user is in more than {MAX_GROUPS} groups"))
-                .with_hint(SHORTEN),
-        );
+        return Err(Error::invalid(format!("the user is in more than {MAX_GROUPS} groups")).with_hint(SHORTEN));
     }
     Ok(ids)
 }
@@ -227,8 +183,7 @@ fn find_user<R: Read>(who: &Who, passwd: Option<R>) -> Result<Option<Entry>> {
         let mut fields = line.split(|b| *b == b':');
         let name = fields.next().unwrap_or_default();
         // A line with no proper ids is nobody's: libcontainer reads it as uid 0.
-        let (Some(uid), Some(gid)) = (fields.nth(1).and_then(id), fields.next().and_then(id))
-        else {
+        let (Some(uid), Some(gid)) = (fields.nth(1).and_then(id), fields.next().and_then(id)) else {
             return true;
         };
         let matches = match who {
@@ -237,16 +192,8 @@ fn find_user<R: Read>(who: &Who, passwd: Option<R>) -> Result<Option<Entry>> {
             Who::Name(wanted) => name == wanted.as_bytes(),
         };
         if matches {
-            let home = fields
-                .nth(1)
-                .and_then(|h| std::str::from_utf8(h).ok())
-                .filter(|h| !h.is_empty());
-            found = Some(Entry {
-                name: name.to_vec(),
-                uid,
-                gid,
-                home: home.map(str::to_string),
-            });
+            let home = fields.nth(1).and_then(|h| std::str::from_utf8(h).ok()).filter(|h| !h.is_empty());
+            found = Some(Entry { name: name.to_vec(), uid, gid, home: home.map(str::to_string) });
         }
         !matches
     })?;
@@ -262,17 +209,11 @@ struct Groups {
 
 impl Groups {
     fn wanted(primary: &Who, additional: &[Who], member: Option<Vec<u8>>) -> Groups {
-        let names = std::iter::once(primary)
-            .chain(additional)
-            .filter_map(|who| match who {
-                Who::Name(name) => Some((name.clone(), None)),
-                _ => None,
-            });
-        Groups {
-            names: names.collect(),
-            member,
-            memberships: Vec::new(),
-        }
+        let names = std::iter::once(primary).chain(additional).filter_map(|who| match who {
+            Who::Name(name) => Some((name.clone(), None)),
+            _ => None,
+        });
+        Groups { names: names.collect(), member, memberships: Vec::new() }
     }
 
     fn needs_file(&self) -> bool {
@@ -280,11 +221,7 @@ impl Groups {
     }
 
     fn scan(&mut self, file: impl Read) -> Result<()> {
-        let Groups {
-            names,
-            member,
-            memberships,
-        } = self;
+        let Groups { names, member, memberships } = self;
         each_line(GROUP, file, |line| {
             // name:password:gid:member,member…
             let mut fields = line.split(|b| *b == b':');
@@ -297,10 +234,10 @@ impl Groups {
                     *found = Some(gid);
                 }
             }
-            if let (Some(member), Some(list)) = (member.as_deref(), fields.next()) {
-                if list.split(|b| *b == b',').any(|m| m == member) {
-                    memberships.push(gid);
-                }
+            if let (Some(member), Some(list)) = (member.as_deref(), fields.next())
+                && list.split(|b| *b == b',').any(|m| m == member)
+            {
+                memberships.push(gid);
             }
             memberships.len() <= MAX_GROUPS
         })
@@ -312,10 +249,8 @@ impl Groups {
             Who::Id(id) => Ok(Some(*id)),
             Who::Name(name) => match self.names.iter().find(|(n, _)| n == name) {
                 Some((_, Some(id))) => Ok(Some(*id)),
-                _ => Err(Error::invalid(format!(
-                    "unable to find group {name}: no matching entries in group file"
-                ))
-                .with_hint("name a group of the image's /etc/group, or give its number")),
+                _ => Err(Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
+                    .with_hint("name a group of the image's /etc/group, or give its number")),
             },
         }
     }
@@ -370,9 +305,7 @@ fn each_line(path: &str, mut file: impl Read, mut f: impl FnMut(&[u8]) -> bool) 
 fn unusable(path: &str, cause: &str) -> Error {
     Error::invalid(format!("the image's {path} cannot be used"))
         .with_cause(cause)
-        .with_hint(
-            "repair the image, or mount a good file over it: -v FILE:".to_string() + path + ":ro",
-        )
+        .with_hint("repair the image, or mount a good file over it: -v FILE:".to_string() + path + ":ro")
 }
 
 fn too_large(path: &str) -> Error {
@@ -383,13 +316,7 @@ fn too_large(path: &str) -> Error {
 /// they cannot leave it), but not /proc's magic ones, which could name what rrun has open.
 fn open(path: &'static str) -> Result<Option<File>> {
     let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let fd = match rustix::fs::openat2(
-        rustix::fs::CWD,
-        path,
-        how,
-        Mode::empty(),
-        ResolveFlags::NO_MAGICLINKS,
-    ) {
+    let fd = match rustix::fs::openat2(rustix::fs::CWD, path, how, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(e) => return Err(e).doing(|| format!("open the image's {path}")),

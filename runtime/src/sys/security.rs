@@ -124,12 +124,8 @@ pub fn no_new_privileges() -> io::Result<()> {
 /// a filter switched it on, at a cost of up to tens of per cent for the payload, to protect against a
 /// threat (untrusted code in the same process) that containers do not pose.
 pub fn install_seccomp(filter: &[libc::sock_filter]) -> io::Result<()> {
-    let len =
-        u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let program = libc::sock_fprog {
-        len,
-        filter: filter.as_ptr().cast_mut(),
-    };
+    let len = u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
     // SAFETY: `program` points at `len` instructions that live through the call; the kernel copies
     // and never writes them.
     let rc = unsafe {
@@ -140,23 +136,13 @@ pub fn install_seccomp(filter: &[libc::sock_filter]) -> io::Result<()> {
             &raw const program,
         )
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A resource limit of the calling process; `u64::MAX` is unlimited.
 pub fn set_rlimit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let value = |v: u64| (v != u64::MAX).then_some(v);
-    Ok(rustix::process::setrlimit(
-        resource,
-        Rlimit {
-            current: value(soft),
-            maximum: value(hard),
-        },
-    )?)
+    Ok(rustix::process::setrlimit(resource, Rlimit { current: value(soft), maximum: value(hard) })?)
 }
 
 /// Joins a new, empty session keyring, so that the container sees none of the caller's keys (S10:
@@ -179,28 +165,13 @@ pub fn new_session_keyring() -> io::Result<()> {
 pub fn set_dumpable(on: bool) -> io::Result<()> {
     // SAFETY: prctl with plain integers; no memory is passed.
     let rc = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0, 0, 0) };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Marks every descriptor from `first` on close-on-exec, whatever a careless library or our caller
 /// left open (CVE-2024-21626).
 pub fn cloexec_from(first: u32) -> io::Result<()> {
     // SAFETY: close_range with CLOEXEC closes nothing and passes no memory.
-    let rc = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
