@@ -1,0 +1,220 @@
+//! The benchmark table. Every row runs on a simulated host; peers run in the same host, so that all
+//! share the conditions of one machine and one moment.
+
+use rrun_tests::Host;
+use rrun_tests::peer::{call, serve};
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Programs in the order of the columns.
+const PROGRAMS: [&str; 5] = ["rrun", "docker", "podman", "runc", "crun"];
+
+fn main() {
+    let mut table = Table::default();
+    let host = Host::new();
+    eprintln!("measuring; a minute or two");
+    starts(&host, &mut table);
+    ports(&host, &mut table);
+    many(&host, &mut table);
+    idle(&host, &mut table);
+    pull(&host, &mut table);
+    peers(&host, &mut table);
+    table.print();
+}
+
+#[derive(Default)]
+struct Table {
+    rows: Vec<String>,
+    cells: BTreeMap<(String, &'static str), String>,
+}
+
+impl Table {
+    fn put(&mut self, row: &str, program: &'static str, value: String) {
+        if !self.rows.iter().any(|r| r == row) {
+            self.rows.push(row.to_string());
+        }
+        self.cells.insert((row.to_string(), program), value);
+    }
+
+    fn print(&self) {
+        let used: Vec<&str> =
+            PROGRAMS.into_iter().filter(|p| self.cells.keys().any(|(_, program)| program == p)).collect();
+        print!("{:<44}", "");
+        for p in &used {
+            print!("{p:>16}");
+        }
+        println!();
+        for row in &self.rows {
+            print!("{row:<44}");
+            for p in &used {
+                print!("{:>16}", self.cells.get(&(row.clone(), *p)).map_or("-", String::as_str));
+            }
+            println!();
+        }
+    }
+}
+
+const NONE: &str = "run --rm --network none, median of 50";
+const BRIDGE: &str = "run --rm (bridge), median of 50";
+const PORT: &str = "run --rm -p 8080:80, median of 50";
+const RANGE: &str = "run --rm, 500 ports as a range, median of 20";
+
+fn ms(d: Duration) -> String {
+    format!("{:.1} ms", d.as_secs_f64() * 1000.0)
+}
+
+fn median(n: usize, mut f: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..n)
+        .map(|_| {
+            let begin = Instant::now();
+            f();
+            begin.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[n / 2]
+}
+
+fn quietly(mut c: Command) {
+    let status = c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).status().expect("spawn");
+    assert!(status.success(), "{c:?}: {status}");
+}
+
+fn starts(host: &Host, table: &mut Table) {
+    for (row, n, flags) in [
+        (NONE, 50, &["--network", "none"][..]),
+        (BRIDGE, 50, &[]),
+        (PORT, 50, &["-p", "8080:80"]),
+        (RANGE, 20, &["-p", "9000-9499:9000-9499"]),
+    ] {
+        let args = [&["run", "--rm"], flags, &["busybox", "true"]].concat();
+        quietly(host.command(&args));
+        let time = median(n, || {
+            quietly(host.command(&args));
+            // The pause of a person: the run before has let go of its firewall socket.
+            std::thread::sleep(Duration::from_millis(80));
+        });
+        table.put(row, "rrun", ms(time - Duration::from_millis(80)));
+    }
+}
+
+fn ports(host: &Host, table: &mut Table) {
+    let id = serve(host, &["-p", "7000:80"], 80, "x");
+    let connects = |port: u16| {
+        host.sh(&call("127.0.0.1", port).replace(" call ", " connects ").replacen(
+            &port.to_string(),
+            &format!("{port} 500"),
+            1,
+        ))
+    };
+    let one = connects(7000);
+    let mut ids = Vec::new();
+    for k in 0..10 {
+        let lo = 20_000 + k * 500;
+        // Ports that differ inside and outside need an element each: 5,000 of them.
+        let range = format!("{lo}-{}:{}-{}", lo + 499, 1000, 1499);
+        ids.push(host.ok(&["run", "-d", "-p", &range, "busybox", "sleep", "1000"]));
+    }
+    let many = connects(7000);
+    table.put("TCP connect p50 with 1 published port", "rrun", format!("{one} µs"));
+    table.put("TCP connect p50 with 5,001 published ports", "rrun", format!("{many} µs"));
+    let add = median(20, || {
+        quietly(host.command(&["run", "--rm", "-p", "8080:80", "busybox", "true"]));
+        std::thread::sleep(Duration::from_millis(80));
+    });
+    table.put("run --rm -p with 5,001 published ports", "rrun", ms(add - Duration::from_millis(80)));
+    ids.push(id);
+    let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
+    host.ok(&[&["rm", "-f"], refs.as_slice()].concat());
+}
+
+fn many(host: &Host, table: &mut Table) {
+    let begin = Instant::now();
+    let children: Vec<_> = (0..100)
+        .map(|_| {
+            let mut c = host.command(&["run", "--rm", "busybox", "true"]);
+            c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("spawn")
+        })
+        .collect();
+    let failed =
+        children.into_iter().map(|c| c.wait_with_output().expect("wait")).filter(|o| !o.status.success()).count();
+    table.put("100 × run --rm in parallel", "rrun", format!("{:.2} s, {failed} failed", begin.elapsed().as_secs_f64()));
+    let begin = Instant::now();
+    let ids: Vec<String> = (0..200).map(|_| host.ok(&["run", "-d", "busybox", "sleep", "1000"])).collect();
+    table.put("200 detached on one bridge, one by one", "rrun", format!("{:.2} s", begin.elapsed().as_secs_f64()));
+    let begin = Instant::now();
+    host.ok(&["ps"]);
+    table.put("ps with 200 running", "rrun", ms(begin.elapsed()));
+    let begin = Instant::now();
+    let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
+    host.ok(&[&["rm", "-f"], refs.as_slice()].concat());
+    table.put("rm -f of the 200", "rrun", format!("{:.2} s", begin.elapsed().as_secs_f64()));
+}
+
+/// PSS of the monitor of an idle container, from smaps_rollup.
+fn idle(host: &Host, table: &mut Table) {
+    let id = host.ok(&["run", "-d", "--name", "idle", "busybox", "sleep", "1000"]);
+    let init: i32 = host.ok(&["inspect", "-f", "{{.State.Pid}}", &id]).parse().expect("a pid");
+    let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).expect("stat");
+    let monitor = stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(1)).expect("a parent").to_string();
+    let smaps = std::fs::read_to_string(format!("/proc/{monitor}/smaps_rollup")).expect("smaps_rollup");
+    let pss = smaps.lines().find_map(|l| l.strip_prefix("Pss:")).map(str::trim).unwrap_or("?").to_string();
+    table.put("idle container: PSS of its monitor", "rrun", pss);
+    host.ok(&["rm", "-f", &id]);
+}
+
+/// A 500 MB image from a registry on loopback.
+fn pull(host: &Host, table: &mut Table) {
+    let Some(registry) = rrun_tests::fixture::Registry::start(host) else {
+        table.put("pull and unpack 500 MB", "rrun", "no registry".into());
+        return;
+    };
+    registry.push_synthetic("bench/big:latest", 7, 500_000_000);
+    let name = registry.reference("bench/big:latest");
+    let begin = Instant::now();
+    let out = host.sh(&format!(
+        "python3 -c 'import resource,subprocess,sys; subprocess.check_call(sys.argv[1:]); u=resource.getrusage(resource.RUSAGE_CHILDREN); print(\"CPU %.1f s, peak %d MB\"%(u.ru_utime+u.ru_stime,u.ru_maxrss//1024))' {} pull -q {name} | tail -n1",
+        rrun_tests::host::env("RRUN_BIN")
+    ));
+    table.put("pull and unpack 500 MB: wall", "rrun", format!("{:.2} s", begin.elapsed().as_secs_f64()));
+    table.put("pull and unpack 500 MB: CPU and memory", "rrun", out);
+}
+
+/// The same starts with whatever else is installed.
+fn peers(host: &Host, table: &mut Table) {
+    let installed = |p: &str| host.try_sh(&format!("command -v {p}")).code == 0;
+    for program in ["docker", "podman"] {
+        if !installed(program) || host.try_sh(&format!("{program} info")).code != 0 {
+            continue;
+        }
+        host.try_sh(&format!("{program} import {} busybox:bench", rrun_tests::host::env("RRUN_ROOTFS")));
+        for (row, flags) in [(NONE, "--network none"), (BRIDGE, ""), (PORT, "-p 8080:80")] {
+            let time = median(10, || {
+                host.sh(&format!("{program} run --rm {flags} busybox:bench true"));
+            });
+            table.put(row, program, ms(time));
+        }
+    }
+    for program in ["runc", "crun"] {
+        if !installed(program) {
+            continue;
+        }
+        let bundle = host.dir.join("bundle");
+        let b = bundle.display();
+        host.sh(&format!(
+            "mkdir -p {b}/rootfs; [ -e {b}/rootfs/bin ] || tar -C {b}/rootfs -xf {}; cd {b}; [ -e config.json ] || {program} spec; \
+             sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"true\"/' config.json",
+            rrun_tests::host::env("RRUN_ROOTFS")
+        ));
+        if host.try_sh(&format!("cd {b} && {program} run bench-0")).code != 0 {
+            continue;
+        }
+        let mut n = 0;
+        let time = median(20, || {
+            n += 1;
+            host.sh(&format!("cd {b} && {program} run bench-{n}"));
+        });
+        table.put(NONE, program, ms(time));
+    }
+}
