@@ -63,12 +63,8 @@ impl Poller {
         self.add_read(&inner.epoll, token)
     }
 
-    pub fn remove(&self, fd: impl AsFd) -> Result<(), Errno> {
-        epoll::delete(&self.epoll, fd)
-    }
-
-    pub fn remove_nested(&self, inner: &Poller) -> Result<(), Errno> {
-        self.remove(&inner.epoll)
+    pub fn want_nested(&self, inner: &Poller, token: u64, flags: EventFlags) -> Result<(), Errno> {
+        self.want(&inner.epoll, token, flags)
     }
 
     /// The tokens of what is ready now; never blocks.

@@ -10,8 +10,10 @@
 mod holder;
 mod lease;
 mod parse;
+mod relay;
 mod reserve;
 mod socket;
 
 pub use parse::{parse, parse_expose};
+pub use relay::Target;
 pub use reserve::{Ports, preview, reserve};

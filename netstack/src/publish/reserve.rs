@@ -1,16 +1,18 @@
 //! Chooses host ports and holds them: a lease against other containers, a socket against the
 //! programs of the host.
 
-use super::holder;
 use super::lease::{self, Held, Lease, Leases};
 use super::socket::{self, Scope};
+use super::{holder, relay};
 use crate::model::{PortBinding, PortSpec, Proto};
+use crate::poll::Interest;
 use plan::{Error, HostThing, Result, ResultExt};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Blocks of free ports tried in a row before a range without host ports is scattered.
 const BLOCK_TRIES: usize = 16;
@@ -31,11 +33,12 @@ pub struct Ports {
     leases: Vec<Lease>,
     files: Vec<PathBuf>,
     sockets: Vec<HeldSocket>,
+    relay: Option<relay::Relay>,
 }
 
 /// A bound socket and what it stands for.
 #[derive(Debug)]
-pub struct HeldSocket {
+pub(super) struct HeldSocket {
     pub socket: OwnedFd,
     pub proto: Proto,
     pub scope: Scope,
@@ -47,6 +50,33 @@ impl Ports {
     pub fn undo(&self) -> Vec<HostThing> {
         let lease = |path: &PathBuf| HostThing::Lease { path: path.clone(), owner: self.owner.clone() };
         self.files.iter().map(lease).collect()
+    }
+
+    /// Relays what DNAT cannot deliver (see [`relay`]) to the container's addresses. Called when
+    /// the firewall's elements are in place, and again when the addresses have changed.
+    pub fn serve(&mut self, target: relay::Target) -> Result<()> {
+        match &mut self.relay {
+            Some(relay) => relay.retarget(&self.sockets, target)?,
+            None => self.relay = relay::Relay::start(&self.sockets, target)?,
+        }
+        Ok(())
+    }
+
+    /// What to poll for the relay; `None` when there is nothing to relay.
+    pub fn interest(&self) -> Option<Interest> {
+        self.relay.as_ref().map(relay::Relay::interest)
+    }
+
+    /// When [`Ports::ready`] wants to be called at the latest.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.relay.as_ref().and_then(relay::Relay::timeout)
+    }
+
+    /// Relays without ever blocking; to be called on readiness and on timeout.
+    pub fn ready(&mut self) {
+        if let Some(relay) = &mut self.relay {
+            relay.ready(&self.sockets);
+        }
     }
 
     /// Gives leases and sockets back.
@@ -174,6 +204,7 @@ impl Reservation {
             leases: Vec::new(),
             files: Vec::new(),
             sockets: Vec::new(),
+            relay: None,
         };
         let budget = limit.saturating_sub(HEADROOM);
         if budget < wanted {
