@@ -20,5 +20,7 @@ pub mod spec;
 pub mod state;
 pub mod step;
 pub mod sys;
+#[cfg(test)]
+mod test_dir;
 pub mod tty;
 pub mod user;

@@ -1,6 +1,16 @@
 //! The only `unsafe` of this crate: one file per family of system calls.
 
 pub mod fdpass;
+pub mod heap;
+pub mod pidfd;
+pub mod poll;
 pub mod process;
 pub mod seal;
 pub mod security;
+pub mod signals;
+pub mod spawn;
+
+/// The errno that the last failed call of the C library left.
+fn errno() -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO)
+}
