@@ -2,8 +2,6 @@
 
 mod container;
 mod image;
-mod network;
 
 pub use container::{Live, container, ports};
 pub use image::image;
-pub use network::network;
