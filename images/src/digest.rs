@@ -100,6 +100,11 @@ impl<R: Read> Hashing<R> {
         Hashing { inner, hash: Sha256::new(), bytes: 0 }
     }
 
+    /// The reader back, and the digest of what passed.
+    pub fn into_parts(self) -> (R, Digest) {
+        (self.inner, Digest::from_hash(self.hash))
+    }
+
     /// The digest of what was read so far, and its length.
     pub fn finish(self) -> (Digest, u64) {
         (Digest::from_hash(self.hash), self.bytes)

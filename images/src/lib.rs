@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod config;
 pub mod digest;
+mod ingest;
 pub mod layer;
 pub mod manifest;
 pub mod platform;

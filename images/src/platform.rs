@@ -46,7 +46,7 @@ impl Platform {
         let mut best: Option<(u32, &Descriptor)> = None;
         for entry in entries {
             let Some(p) = &entry.platform else { continue };
-            let rank = self.runs(&normal(&p.os, &p.architecture, &p.variant));
+            let rank = self.runs(&p.normal());
             // On a tie the first listed wins, as in Docker.
             if rank > best.map_or(0, |(r, _)| r) {
                 best = Some((rank, entry));
@@ -85,6 +85,11 @@ impl Platform {
         }
     }
 
+    /// The same under the usual spelling.
+    pub fn normal(&self) -> Platform {
+        normal(&self.os, &self.architecture, &self.variant)
+    }
+
     /// The variant, spelt out where leaving it away means one.
     fn level(&self) -> &str {
         match (self.architecture.as_str(), self.variant.as_str()) {
@@ -98,7 +103,7 @@ impl Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let p = normal(&self.os, &self.architecture, &self.variant);
+        let p = self.normal();
         write!(f, "{}/{}", p.os, p.architecture)?;
         match p.variant.as_str() {
             "" => Ok(()),

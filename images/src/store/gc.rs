@@ -4,7 +4,7 @@ use super::Store;
 use super::lock::{Lock, share_file, try_lock_file};
 use super::record::{self, Record};
 use crate::digest::{Digest, chain_ids};
-use crate::store::layers as snapshot;
+use crate::snapshot;
 use plan::{Result, ResultExt};
 use std::collections::HashSet;
 use std::path::Path;

@@ -14,7 +14,6 @@
 
 mod blobs;
 mod gc;
-mod layers;
 mod lock;
 mod record;
 mod remove;
@@ -28,7 +27,7 @@ pub use remove::Removed;
 use crate::config::{Config, ImageConfig};
 use crate::digest::{Digest, chain_ids};
 use crate::reference::Reference;
-use crate::store::layers as snapshot;
+use crate::snapshot::{self, Wanted};
 use plan::{Error, Result, ResultExt};
 use record::{Names, Record};
 use std::fs::DirBuilder;
@@ -123,8 +122,7 @@ impl Store {
     /// The overlay's lower directories: the directory of layers, and the image's layers relative to
     /// it, topmost first.
     pub fn lower(&self, image: &Image) -> (PathBuf, Vec<PathBuf>) {
-        let dirs = image.chain_ids.iter().rev().map(|chain| PathBuf::from(snapshot::dir_name(chain)));
-        (snapshot::layers_dir(&self.root), dirs.collect())
+        snapshot::lower(&self.root, &image.chain_ids)
     }
 
     /// The configuration document as stored.
@@ -200,11 +198,16 @@ impl Store {
         self.image(&names, id)
     }
 
-    /// Whether everything an image needs to run is here and sound enough to start.
-    pub(crate) fn is_complete(&self, id: &Digest) -> bool {
-        let Ok(doc) = self.image_config(id) else { return false };
-        Record::load(&self.root, id).is_ok()
-            && chain_ids(&doc.rootfs.diff_ids).iter().all(|chain| snapshot::exists(&self.root, chain.as_str()))
+    /// Whether everything an image needs to run is here and sound. Layers from before the last boot
+    /// are counted through (see [`snapshot::reserve`]).
+    pub(crate) fn is_complete(&self, id: &Digest) -> Result<bool> {
+        let Ok(doc) = self.image_config(id) else { return Ok(false) };
+        let diff_ids = &doc.rootfs.diff_ids;
+        let wanted: Vec<Wanted> = std::iter::zip(chain_ids(diff_ids), diff_ids)
+            .map(|(chain, diff)| Wanted { chain_id: chain.to_string(), diff_id: diff.to_string() })
+            .collect();
+        let missing = snapshot::reserve(&self.root, &wanted, &mut |_| {})?;
+        Ok(Record::load(&self.root, id).is_ok() && missing.iter().all(Option::is_none))
     }
 }
 
