@@ -48,7 +48,8 @@ pub(crate) fn install(store: &Store, layers: &[Layer], source: &dyn Source, prog
         .map(|(chain, diff)| Wanted { chain_id: chain.to_string(), diff_id: diff.to_string() })
         .collect();
     let name_of = |chain: &str| chains.iter().position(|c| c.as_str() == chain).map_or("", |i| layers[i].blob.short());
-    let slots = snapshot::reserve(store.root(), &wanted, &mut |chain| progress.event(name_of(chain), ProgressEvent::Waiting))?;
+    let slots =
+        snapshot::reserve(store.root(), &wanted, &mut |chain| progress.event(name_of(chain), ProgressEvent::Waiting))?;
 
     let mut missing = Vec::new();
     for (index, slot) in slots.into_iter().enumerate() {

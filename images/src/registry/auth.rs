@@ -47,7 +47,12 @@ pub(super) fn parse_challenge(header: &str) -> Option<Challenge> {
         } else if word.is_empty() {
             rest = after.strip_prefix(',')?;
         } else {
-            found.push(Challenge { scheme: word.to_ascii_lowercase(), realm: String::new(), service: None, scope: None });
+            found.push(Challenge {
+                scheme: word.to_ascii_lowercase(),
+                realm: String::new(),
+                service: None,
+                scope: None,
+            });
             rest = after;
         }
         rest = rest.trim_start_matches([',', ' ', '\t']);
@@ -75,7 +80,7 @@ fn parameter_value(text: &str) -> Option<(String, &str)> {
 }
 
 /// Gets an anonymous token. Nothing of ours goes to the realm but the name of the repository.
-pub(super) fn fetch_token(client: &Client<'_'>, challenge: &Challenge, default_scope: &str) -> Result<String> {
+pub(super) fn fetch_token(client: &Client<'_>, challenge: &Challenge, default_scope: &str) -> Result<String> {
     let service = challenge.service.as_deref().map(|s| format!("service={}&", encode(s))).unwrap_or_default();
     let scope = encode(challenge.scope.as_deref().unwrap_or(default_scope));
     let join = if challenge.realm.contains('?') { '&' } else { '?' };

@@ -41,7 +41,15 @@ pub(super) const SLOWEST: u64 = 16 << 10;
 impl Default for Patience {
     fn default() -> Patience {
         let s = Duration::from_secs;
-        Patience { retries: 4, pause: s(1), longest: s(60), idle: s(30), connect: s(10), document: s(120), crawl: s(60) }
+        Patience {
+            retries: 4,
+            pause: s(1),
+            longest: s(60),
+            idle: s(30),
+            connect: s(10),
+            document: s(120),
+            crawl: s(60),
+        }
     }
 }
 
@@ -216,7 +224,9 @@ impl<'a> Client<'a> {
                     let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
                     let error = Error::system(format!("registry {} answered with status {status}", self.name));
                     let error = match status {
-                        429 => error.with_cause("too many requests").with_hint("wait a few minutes, or log in where that raises the limit"),
+                        429 => error
+                            .with_cause("too many requests")
+                            .with_hint("wait a few minutes, or log in where that raises the limit"),
                         _ => error.with_hint("the registry is out of order; try again later"),
                     };
                     return Err(Failure { error, may_pass: true, wait: wait.map(Duration::from_secs) });
@@ -272,7 +282,11 @@ impl<'a> Client<'a> {
         let (parts, body) = response.into_parts();
         let announced = body.content_length();
         let too_long = || {
-            Error::invalid(format!("registry {} sends more than {} MiB where a document belongs", self.name, limit >> 20))
+            Error::invalid(format!(
+                "registry {} sends more than {} MiB where a document belongs",
+                self.name,
+                limit >> 20
+            ))
         };
         if announced.is_some_and(|n| n > limit) {
             return Err(too_long().into());
@@ -305,7 +319,9 @@ impl<'a> Client<'a> {
     /// A connection that broke while a body was read.
     pub fn broken(&self, e: std::io::Error) -> Failure {
         let error = Error::system(format!("the connection to registry {} broke", self.name));
-        Failure::passing(error.with_cause(plain_cause(ureq::Error::from(e))).with_hint("try again; what is complete is kept"))
+        Failure::passing(
+            error.with_cause(plain_cause(ureq::Error::from(e))).with_hint("try again; what is complete is kept"),
+        )
     }
 
     fn unreachable(&self, target: &Target, e: ureq::Error) -> Failure {
@@ -314,15 +330,21 @@ impl<'a> Client<'a> {
             false => printable(&target.authority),
         };
         let (may_pass, hint) = match &e {
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) if !target.is_loopback() => {
-                (false, "if the registry has a certificate of its own authority, add that to /etc/ssl/certs/ca-certificates.crt")
-            }
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) if !target.is_loopback() => (
+                false,
+                "if the registry has a certificate of its own authority, add that to /etc/ssl/certs/ca-certificates.crt",
+            ),
             ureq::Error::HostNotFound => (false, "check the spelling of the registry's name"),
             ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
                 (false, "check that the registry is running, and its port")
             }
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::Other => (false, "check the network and /etc/resolv.conf"),
-            _ => (!target.is_loopback() || self.https.get().is_some(), "check the network, and HTTPS_PROXY if a proxy is needed"),
+            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::Other => {
+                (false, "check the network and /etc/resolv.conf")
+            }
+            _ => (
+                !target.is_loopback() || self.https.get().is_some(),
+                "check the network, and HTTPS_PROXY if a proxy is needed",
+            ),
         };
         let error = Error::system(format!("{whom} cannot be reached")).with_cause(plain_cause(e)).with_hint(hint);
         Failure { error, may_pass, wait: None }

@@ -16,9 +16,7 @@ mod tests;
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::ingest::{self, Layer, Source};
-use crate::manifest::{
-    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST,
-};
+use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::platform::Platform;
 use crate::progress::{Progress, ProgressEvent};
 use crate::reference::Reference;

@@ -307,7 +307,10 @@ mod tests {
             "nameserver 10.0.0.1 # x\nnameserver fe80::1%eth0\nnameserver ::1\nsearch a.example. b\noptions ndots:2 timeout:99 attempts:0 rotate",
         );
         assert_eq!(s.servers, ["10.0.0.1:53".parse().unwrap(), "[::1]:53".parse::<SocketAddr>().unwrap()]);
-        assert_eq!((s.search, s.ndots, s.attempts, s.timeout.as_secs()), (vec!["a.example".into(), "b".into()], 2, 1, 10));
+        assert_eq!(
+            (s.search, s.ndots, s.attempts, s.timeout.as_secs()),
+            (vec!["a.example".into(), "b".into()], 2, 1, 10)
+        );
         assert_eq!(Stub::from_text("").servers, ["127.0.0.1:53".parse().unwrap()]);
     }
 

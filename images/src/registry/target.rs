@@ -70,11 +70,8 @@ impl Target {
         };
         match next.https || (!self.https && next.is_loopback()) {
             true => Ok(next),
-            false => Err(Error::system(format!(
-                "{} redirects to an unencrypted address",
-                printable(&self.authority)
-            ))
-            .with_hint("the registry is set up wrongly, or somebody is in between")),
+            false => Err(Error::system(format!("{} redirects to an unencrypted address", printable(&self.authority)))
+                .with_hint("the registry is set up wrongly, or somebody is in between")),
         }
     }
 }
