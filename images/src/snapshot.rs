@@ -452,6 +452,3 @@ impl Drop for Lock {
         let _ = fs::remove_file(&self.path);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,375 @@
+//! Every change on the way to a networked container, as a value that can speak.
+//!
+//! The planner decides names, addresses, ports and order; [`crate::apply`] only does. What lives
+//! in the container's network namespace dies with it, so few steps need taking back.
 
+use crate::firewall::Element;
+use crate::model::{PortBinding, Proto};
+use ipnetwork::IpNetwork;
+use plan::{Action, HostThing, Ns, Site, Undo};
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// One change, and one unit of undo. In the order in which a plan has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Taken while planning: the plan shows the address that it already owns.
+    LeaseAddress {
+        network: String,
+        ip: IpAddr,
+        path: PathBuf,
+        owner: String,
+    },
+    /// Taken while planning too: the monitor holds a bound socket.
+    ReservePort {
+        binding: PortBinding,
+    },
+    /// `containers/<id>/{hosts,resolv.conf,hostname}`, written in place: the container's first
+    /// process may have bind-mounted them already.
+    WriteFiles {
+        dir: PathBuf,
+        nameserver: String,
+        own_names: Vec<String>,
+    },
+    /// Let the host forward packets between interfaces.
+    EnableForwarding {
+        ipv6: bool,
+    },
+    /// The network's switch, with the gateway's addresses on it.
+    EnsureBridge {
+        network: String,
+        bridge: String,
+        addresses: Vec<IpNetwork>,
+        mtu: Option<u32>,
+    },
+    /// Table `inet rrun`, empty of containers and networks.
+    EnsureFirewall,
+    /// The network's elements in that table.
+    AdmitNetwork {
+        network: String,
+        elements: Vec<Element>,
+    },
+    CreateVeth(Veth),
+    HardenInterface {
+        ifname: String,
+        ipv6: bool,
+    },
+    LoopbackUp,
+    ConfigureInterface {
+        ifname: String,
+        addresses: Vec<IpNetwork>,
+    },
+    DefaultRoute {
+        gateway: IpAddr,
+        ifname: String,
+    },
+    /// The resolver's sockets, bound inside; the monitor answers on them.
+    DnsServer {
+        address: IpAddr,
+    },
+    Publish {
+        bindings: Vec<PortBinding>,
+        elements: Vec<Element>,
+    },
+    DnsRecord {
+        path: PathBuf,
+        network: String,
+        names: Vec<String>,
+    },
+}
+
+/// A pair of interfaces: `host` on `bridge`, `peer` born in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Veth {
+    pub host: String,
+    pub peer: String,
+    pub bridge: String,
+    pub mac: [u8; 6],
+    pub mtu: Option<u32>,
+    /// `enable_icc=false`: the bridge does not pass frames between isolated ports.
+    pub isolated: bool,
+    /// Only where br_netfilter makes a bridge rewrite addresses (see `driver::bridge`).
+    pub hairpin: bool,
+}
+
+/// `02:42:ac:11:00:02`.
+pub fn mac_text(mac: &[u8; 6]) -> String {
+    mac.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
+}
+
+impl Proto {
+    /// As in `-p 53:53/udp` and in nft.
+    pub fn name(self) -> &'static str {
+        match self {
+            Proto::Tcp => "tcp",
+            Proto::Udp => "udp",
+            Proto::Sctp => "sctp",
+        }
+    }
+}
+
+fn port_range(r: (u16, u16)) -> String {
+    if r.0 == r.1 { r.0.to_string() } else { format!("{}-{}", r.0, r.1) }
+}
+
+/// `0.0.0.0:8080/tcp`, `[::]:8000-8499/tcp`.
+fn host_side(b: &PortBinding) -> String {
+    let ip = match b.host_ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    format!("{ip}:{}/{}", port_range(b.host), b.proto.name())
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn nft_lines(verb: &str, elements: &[Element]) -> String {
+    let mut out = String::new();
+    for e in elements {
+        let _ = writeln!(out, "nft {verb} element inet rrun {} '{{ {} }}'", e.set(), e);
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+impl Action for Step {
+    fn line(&self) -> String {
+        match self {
+            Step::LeaseAddress { network, ip, .. } => format!("lease {ip} on network {network}"),
+            Step::ReservePort { binding } => format!("reserve {} on the host", host_side(binding)),
+            Step::WriteFiles { dir, .. } => {
+                format!("write hosts, resolv.conf and hostname in {}", dir.display())
+            }
+            Step::EnableForwarding { ipv6: false } => "let the host forward IPv4 packets".into(),
+            Step::EnableForwarding { ipv6: true } => "let the host forward IPv6 packets".into(),
+            Step::EnsureBridge { network, bridge, addresses, .. } if addresses.is_empty() => {
+                format!("create bridge {bridge}, the switch of network {network}")
+            }
+            Step::EnsureBridge { network, bridge, addresses, .. } => {
+                format!("create bridge {bridge}, the switch of network {network}, with {}", list(addresses))
+            }
+            Step::EnsureFirewall => "load the firewall table inet rrun".into(),
+            Step::AdmitNetwork { network, .. } => format!("tell the firewall about network {network}"),
+            Step::CreateVeth(v) => {
+                format!("create a virtual cable: {} inside the container, {} plugged into {}", v.peer, v.host, v.bridge)
+            }
+            Step::HardenInterface { ifname, ipv6: false } => format!("switch IPv6 off on {ifname}"),
+            Step::HardenInterface { ifname, ipv6: true } => {
+                format!("ignore router advertisements on {ifname}")
+            }
+            Step::LoopbackUp => "bring up the container's own loopback, lo".into(),
+            Step::ConfigureInterface { ifname, addresses } => {
+                format!("give {ifname} {} and bring it up", list(addresses))
+            }
+            Step::DefaultRoute { gateway, ifname } => {
+                let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
+                format!("send all other {v} traffic to {gateway} through {ifname}")
+            }
+            Step::DnsServer { address } => format!("answer DNS inside the container on {address}"),
+            Step::Publish { bindings, .. } => {
+                let what: Vec<String> = bindings
+                    .iter()
+                    .map(|b| format!("{} → container port {}", host_side(b), port_range(b.container)))
+                    .collect();
+                format!("publish {}", what.join(", "))
+            }
+            Step::DnsRecord { network, names, .. } => {
+                format!("let others on network {network} find it as {}", list(names))
+            }
+        }
+    }
+
+    fn why(&self) -> &'static str {
+        match self {
+            Step::LeaseAddress { .. } => {
+                "An address must belong to one container only. The lease is a file named after the \
+                 address, created with O_EXCL: the file system decides who was first, and a lease \
+                 whose container is gone is free."
+            }
+            Step::ReservePort { .. } => {
+                "Packets are redirected before any socket sees them, so nothing would stop another \
+                 program from binding the same port in vain. Holding a bound socket makes the \
+                 conflict show at once, to both sides."
+            }
+            Step::WriteFiles { .. } => {
+                "Programs look names up in these three files. They belong to the container, not to \
+                 the image, and are mounted over the image's own."
+            }
+            Step::EnableForwarding { .. } => {
+                "A host drops packets that are not for itself unless it is told to be a router. \
+                 Containers reach the world, and the world reaches them, through that router."
+            }
+            Step::EnsureBridge { .. } => {
+                "A bridge is a switch made of software: containers plugged into the same one see \
+                 each other directly. The address it carries is their gateway. It belongs to the \
+                 network and stays when containers go."
+            }
+            Step::EnsureFirewall => {
+                "One table holds all of rrun's rules: few, fixed, and looking everything up in \
+                 maps and sets. Starting a container adds elements, never rules, so the ten \
+                 thousandth port costs what the first did."
+            }
+            Step::AdmitNetwork { .. } => {
+                "The fixed rules ask these sets which bridges and subnets are ours: whose packets \
+                 are masqueraded on the way out, and which may only be entered through a \
+                 published port."
+            }
+            Step::CreateVeth(_) => {
+                "A new network namespace has no way out. A veth pair is a cable: what goes in at \
+                 one end comes out at the other. The inner end is born inside the namespace under \
+                 its final name, because moving it there later costs a kernel grace period of 13 to 40 ms."
+            }
+            Step::HardenInterface { ipv6: false, .. } => {
+                "The network has no IPv6, but the kernel would still give the interface a \
+                 link-local address that neighbours can reach past IPv4 rules (CVE-2024-32473)."
+            }
+            Step::HardenInterface { ipv6: true, .. } => {
+                "A neighbour that may send raw packets could announce itself as the router and \
+                 read everybody's traffic (CVE-2020-13401). The addresses here come from rrun."
+            }
+            Step::LoopbackUp => {
+                "Every network namespace is born with its own loopback, and it is down: without \
+                 this, the container could not even talk to itself on 127.0.0.1."
+            }
+            Step::ConfigureInterface { .. } => {
+                "The prefix tells the kernel which addresses are on this cable; everything else \
+                 needs a route. IPv6 skips duplicate detection, which would hold the address \
+                 back for a second: the lease already says that nobody else has it."
+            }
+            Step::DefaultRoute { .. } => {
+                "What is not on a directly connected subnet goes to the gateway: the bridge on \
+                 the host, which forwards it to the world."
+            }
+            Step::DnsServer { .. } => {
+                "Containers find each other by name. The resolver is the container's own monitor, \
+                 listening inside its namespace: nothing to configure, no port taken on the host, \
+                 and it knows only the networks that this container is on."
+            }
+            Step::Publish { .. } => {
+                "A map element says where packets for this host port go: the kernel rewrites the \
+                 destination once per connection and remembers it. No proxy copies bytes, so the \
+                 server sees the client's own address."
+            }
+            Step::DnsRecord { .. } => {
+                "The record of the endpoint is a file. The resolvers of the other containers on \
+                 the network read it, and so does network inspect."
+            }
+        }
+    }
+
+    fn shell(&self) -> Option<String> {
+        match self {
+            Step::LeaseAddress { path, owner, .. } => Some(format!("(set -C; echo {owner} > {})", path.display())),
+            Step::ReservePort { .. } | Step::DnsServer { .. } | Step::WriteFiles { .. } => None,
+            Step::EnableForwarding { ipv6: false } => Some("sysctl -w net.ipv4.ip_forward=1".into()),
+            Step::EnableForwarding { ipv6: true } => Some("sysctl -w net.ipv6.conf.all.forwarding=1".into()),
+            Step::EnsureBridge { bridge, addresses, mtu, .. } => {
+                let mut out = format!("ip link add {bridge}");
+                if let Some(mtu) = mtu {
+                    let _ = write!(out, " mtu {mtu}");
+                }
+                out.push_str(" type bridge stp_state 0 forward_delay 0");
+                for a in addresses {
+                    let nodad = if a.is_ipv6() { " nodad" } else { "" };
+                    let _ = write!(out, "\nip addr add {a} dev {bridge}{nodad}");
+                }
+                let _ = write!(
+                    out,
+                    "\nsysctl -w net.ipv4.conf.{bridge}.route_localnet=1 net.ipv6.conf.{bridge}.accept_ra=0\
+                     \nip link set {bridge} up"
+                );
+                Some(out)
+            }
+            Step::EnsureFirewall => None,
+            Step::AdmitNetwork { elements, .. } | Step::Publish { elements, .. } => {
+                Some(nft_lines("add", elements)).filter(|s| !s.is_empty())
+            }
+            Step::CreateVeth(v) => {
+                let mtu = v.mtu.map(|m| format!(" mtu {m}")).unwrap_or_default();
+                let mut out = format!(
+                    "ip link add {}{mtu} master {} up type veth peer name {} address {}{mtu} netns \"$NETNS\"",
+                    v.host,
+                    v.bridge,
+                    v.peer,
+                    mac_text(&v.mac)
+                );
+                if v.isolated {
+                    let _ = write!(out, "\nip link set {} type bridge_slave isolated on", v.host);
+                }
+                if v.hairpin {
+                    let _ = write!(out, "\nip link set {} type bridge_slave hairpin on", v.host);
+                }
+                Some(out)
+            }
+            Step::HardenInterface { ifname, ipv6: false } => {
+                Some(format!("ip netns exec \"$NETNS\" sysctl -w net.ipv6.conf.{ifname}.disable_ipv6=1"))
+            }
+            Step::HardenInterface { ifname, ipv6: true } => Some(format!(
+                "ip netns exec \"$NETNS\" sysctl -w net.ipv6.conf.{ifname}.disable_ipv6=0 net.ipv6.conf.{ifname}.accept_ra=0"
+            )),
+            Step::LoopbackUp => Some("ip -n \"$NETNS\" link set lo up".into()),
+            Step::ConfigureInterface { ifname, addresses } => {
+                let mut out = String::new();
+                for a in addresses {
+                    let nodad = if a.is_ipv6() { " nodad" } else { "" };
+                    let _ = writeln!(out, "ip -n \"$NETNS\" addr add {a} dev {ifname}{nodad}");
+                }
+                let _ = write!(out, "ip -n \"$NETNS\" link set {ifname} up");
+                Some(out)
+            }
+            Step::DefaultRoute { gateway, ifname } => {
+                Some(format!("ip -n \"$NETNS\" route add default via {gateway} dev {ifname}"))
+            }
+            Step::DnsRecord { .. } => None,
+        }
+    }
+
+    fn site(&self) -> Site {
+        match self {
+            Step::LeaseAddress { .. }
+            | Step::ReservePort { .. }
+            | Step::WriteFiles { .. }
+            | Step::EnableForwarding { .. }
+            | Step::EnsureBridge { .. }
+            | Step::EnsureFirewall
+            | Step::AdmitNetwork { .. }
+            | Step::CreateVeth(_)
+            | Step::Publish { .. }
+            | Step::DnsRecord { .. } => Site::Host,
+            Step::HardenInterface { .. }
+            | Step::LoopbackUp
+            | Step::ConfigureInterface { .. }
+            | Step::DefaultRoute { .. }
+            | Step::DnsServer { .. } => Site::InNetns,
+        }
+    }
+
+    fn undo(&self) -> Undo {
+        match self {
+            Step::LeaseAddress { path, owner, .. } => {
+                Undo::Remove(vec![HostThing::Lease { path: path.clone(), owner: owner.clone() }])
+            }
+            Step::ReservePort { .. } | Step::DnsServer { .. } => Undo::DiesWith(Ns::Process),
+            Step::WriteFiles { .. } => Undo::Nothing,
+            Step::EnableForwarding { .. }
+            | Step::EnsureBridge { .. }
+            | Step::EnsureFirewall
+            | Step::AdmitNetwork { .. } => Undo::Nothing,
+            Step::CreateVeth(_)
+            | Step::HardenInterface { .. }
+            | Step::LoopbackUp
+            | Step::ConfigureInterface { .. }
+            | Step::DefaultRoute { .. } => Undo::DiesWith(Ns::Net),
+            Step::Publish { elements, .. } => Undo::Remove(
+                elements
+                    .iter()
+                    .map(|e| HostThing::NftElement { set: e.set().to_string(), element: e.to_string() })
+                    .collect(),
+            ),
+            Step::DnsRecord { path, .. } => Undo::Remove(vec![HostThing::DnsRecord { path: path.clone() }]),
+        }
+    }
+}

@@ -80,11 +80,9 @@ pub fn apply(tar: &mut dyn Read, dir: &Path, limits: &Limits) -> Result<Applied>
     applier.finish(members.spent())
 }
 
-const BROKEN_HINT: &str = "the image is broken or hostile: ask whoever built it, or pull it anew";
-
 /// The image's fault, not the machine's.
 fn broken(problem: impl Into<String>) -> Error {
-    Error::invalid(problem).with_hint(BROKEN_HINT)
+    Error::invalid(problem).with_hint("the image is broken or hostile: ask whoever built it, or pull it anew")
 }
 
 /// A name out of a layer as it may appear in a message: no control characters (they would reach the

@@ -1,1 +1,16 @@
+//! Netlink, asked the way the kernel likes it: blocking, several messages in one system call,
+//! and with the kernel's own sentence when something is refused.
+//!
+//! All `unsafe` of this crate lives here.
 
+mod conntrack;
+mod netns;
+mod nft;
+mod route;
+mod socket;
+
+pub use conntrack::forget_flows;
+pub use netns::{Visit, current};
+pub use nft::{Elem, NftBatch};
+pub use route::Link;
+pub use socket::{Batch, Failure, Socket};

@@ -1,0 +1,139 @@
+//! A bridge network: a switch on the host, a cable to each container, NAT to the world.
+
+use crate::firewall::{Element, network_elements};
+use crate::model::{Endpoint, Network};
+use crate::networks::BridgeOptions;
+use crate::step::{Step, Veth};
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
+
+/// What the host looks like, as far as the recipe depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The bridge is there.
+    pub bridge: bool,
+    /// The firewall table is there.
+    pub firewall: bool,
+    /// …and knows the network.
+    pub admitted: bool,
+    /// The host forwards already; only looked at when the bridge is missing.
+    pub forwards4: bool,
+    pub forwards6: bool,
+    /// Another program loaded br_netfilter, so that bridged frames go through the IP rules.
+    pub br_netfilter: bool,
+}
+
+impl Facts {
+    /// Everything in place: the usual case.
+    pub fn ready() -> Facts {
+        Facts { bridge: true, firewall: true, admitted: true, forwards4: true, forwards6: true, br_netfilter: false }
+    }
+}
+
+/// What the network itself lacks on this host: nothing, except for its first container and after
+/// somebody removed things by hand.
+pub fn prepare(network: &Network, facts: Facts) -> Vec<Step> {
+    let options = BridgeOptions::of(network);
+    let mut steps = Vec::new();
+    if !facts.bridge {
+        if network.enable_ipv4 && !facts.forwards4 {
+            steps.push(Step::EnableForwarding { ipv6: false });
+        }
+        if network.enable_ipv6 && !facts.forwards6 {
+            steps.push(Step::EnableForwarding { ipv6: true });
+        }
+        // The firewall first: the bridge must not forward for a moment without it.
+    }
+    if !facts.firewall {
+        steps.push(Step::EnsureFirewall);
+    }
+    if !facts.admitted {
+        steps.push(Step::AdmitNetwork { network: network.name.clone(), elements: network_elements(network) });
+    }
+    if !facts.bridge {
+        steps.push(Step::EnsureBridge {
+            network: network.name.clone(),
+            bridge: options.bridge_name(&network.id),
+            addresses: gateways(network),
+            mtu: options.mtu,
+        });
+    }
+    steps
+}
+
+/// The gateway's addresses, with their prefixes.
+fn gateways(network: &Network) -> Vec<IpNetwork> {
+    network.pools.iter().filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok()).collect()
+}
+
+/// The cable.
+pub fn plug(network: &Network, endpoint: &Endpoint, mac: [u8; 6], facts: Facts) -> Step {
+    let options = BridgeOptions::of(network);
+    Step::CreateVeth(Veth {
+        host: endpoint.host_ifname.clone(),
+        peer: endpoint.ifname.clone(),
+        bridge: options.bridge_name(&network.id),
+        mac,
+        mtu: options.mtu,
+        isolated: !options.icc,
+        // With br_netfilter a container that connects to its own published port has its packets
+        // rewritten while they are still frames, and they must leave by the port they came in.
+        hairpin: facts.br_netfilter,
+    })
+}
+
+/// Before the interface comes up.
+pub fn harden(endpoint: &Endpoint) -> Step {
+    Step::HardenInterface { ifname: endpoint.ifname.clone(), ipv6: endpoint.ipv6.is_some() }
+}
+
+/// Its addresses, and up.
+pub fn configure(endpoint: &Endpoint) -> Step {
+    let v4 = endpoint.ipv4.map(|ip| (IpAddr::V4(ip), endpoint.prefix4));
+    let v6 = endpoint.ipv6.map(|ip| (IpAddr::V6(ip), endpoint.prefix6));
+    let addresses = v4.into_iter().chain(v6).filter_map(|(ip, prefix)| IpNetwork::new(ip, prefix).ok()).collect();
+    Step::ConfigureInterface { ifname: endpoint.ifname.clone(), addresses }
+}
+
+/// The endpoint that the default route goes through, for one family: the highest priority, then the
+/// first name, never an internal network.
+pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
+    endpoints
+        .iter()
+        .filter(|e| !e.internal && if ipv6 { e.gateway6.is_some() } else { e.gateway4.is_some() })
+        .min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network.cmp(&b.network)))
+}
+
+/// The default routes, one a family at most.
+pub fn routes(endpoints: &[Endpoint]) -> Vec<Step> {
+    [false, true]
+        .into_iter()
+        .filter_map(|ipv6| {
+            let e = gateway_endpoint(endpoints, ipv6)?;
+            let gateway = if ipv6 { e.gateway6.map(IpAddr::V6) } else { e.gateway4.map(IpAddr::V4) }?;
+            Some(Step::DefaultRoute { gateway, ifname: e.ifname.clone() })
+        })
+        .collect()
+}
+
+/// The elements that send published ports to the container: each binding to the address of its own
+/// family, where the container has one. The monitor relays the others.
+pub fn published(endpoints: &[Endpoint], bindings: &[crate::model::PortBinding]) -> Vec<Element> {
+    let target4 = gateway_endpoint(endpoints, false).and_then(|e| e.ipv4).map(IpAddr::V4);
+    let target6 = gateway_endpoint(endpoints, true).and_then(|e| e.ipv6).map(IpAddr::V6);
+    bindings
+        .iter()
+        // [::1] cannot leave the loopback: no element could ever match.
+        .filter(|b| !(b.host_ip.is_ipv6() && b.host_ip.is_loopback()))
+        .filter_map(|b| Some(Element::published(b, if b.host_ip.is_ipv4() { target4? } else { target6? })))
+        .flatten()
+        .collect()
+}
+
+/// 02 as the first byte: a locally administered address. The rest from network and container, so
+/// that a container keeps its address over restarts.
+pub fn mac(network_id: &str, container_id: &str) -> [u8; 6] {
+    use sha2::{Digest, Sha256};
+    let d = Sha256::digest(format!("mac {network_id} {container_id}"));
+    [0x02, d[0], d[1], d[2], d[3], d[4]]
+}

@@ -1,0 +1,343 @@
+//! Elements of the maps and sets in table `inet rrun`: as values, as `nft` text, as kernel bytes.
+//!
+//! The text form is what `undo.json` keeps and what a person can paste behind `nft`; it parses
+//! back, because each set's key has a fixed shape.
+
+use super::sets::{Field, Shape, shape};
+use crate::model::{PortBinding, Proto};
+use crate::nl;
+use plan::{Error, Result};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// One element: `key` or `key : value` of a named set or map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    shape: &'static Shape,
+    key: Vec<Value>,
+    data: Vec<Value>,
+}
+
+/// One field of a key or a value; inclusive where it is a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    V4(Ipv4Addr),
+    V6(Ipv6Addr),
+    Net(ipnetwork::IpNetwork),
+    Proto(Proto),
+    Port(u16),
+    Ports(u16, u16),
+    Name(String),
+}
+
+impl Element {
+    fn new(set: &'static str, key: Vec<Value>, data: Vec<Value>) -> Element {
+        let shape = shape(set).expect("every set named in this file is in the table of sets");
+        Element { shape, key, data }
+    }
+
+    /// The set's name.
+    pub fn set(&self) -> &'static str {
+        self.shape.name
+    }
+
+    /// From the text form of set `set`: a key, or `key : value`.
+    pub fn parse(set: &str, text: &str) -> Result<Element> {
+        let bad = || {
+            Error::invalid(format!("{text:?} is no element of set {set} in table inet rrun"))
+                .with_hint("a file in the state directory was changed by hand; remove that line")
+        };
+        let shape = shape(set).ok_or_else(bad)?;
+        let (key, data) = match text.split_once(" : ") {
+            Some((k, d)) => (k, Some(d)),
+            None => (text, None),
+        };
+        let fields = |text: &str, fields: &[Field]| -> Option<Vec<Value>> {
+            let parts: Vec<&str> = text.trim().split(" . ").collect();
+            if parts.len() != fields.len() {
+                return None;
+            }
+            parts.iter().zip(fields).map(|(p, f)| Value::parse(p.trim(), *f)).collect()
+        };
+        let key = fields(key, shape.key).ok_or_else(bad)?;
+        let data = match data {
+            Some(d) => fields(d, shape.data).ok_or_else(bad)?,
+            None => Vec::new(),
+        };
+        Ok(Element { shape, key, data })
+    }
+
+    // ---- what there is to say about a network -----------------------------------------------
+
+    /// `bridge` is one of ours.
+    pub fn bridge(bridge: &str) -> Element {
+        Element::new("bridges", vec![Value::Name(bridge.into())], vec![])
+    }
+
+    /// From `bridge` to `bridge`.
+    pub fn same_bridge(bridge: &str) -> Element {
+        Element::new("same_bridge", vec![Value::Name(bridge.into()), Value::Name(bridge.into())], vec![])
+    }
+
+    /// Containers on `bridge` may talk to each other (`enable_icc`).
+    pub fn talkative(bridge: &str) -> Element {
+        Element::new("talkative", vec![Value::Name(bridge.into()), Value::Name(bridge.into())], vec![])
+    }
+
+    /// `bridge` is closed both ways.
+    pub fn internal(bridge: &str) -> Element {
+        Element::new("internal", vec![Value::Name(bridge.into())], vec![])
+    }
+
+    /// Packets from this subnet to the world carry the host's address.
+    pub fn masqueraded(subnet: ipnetwork::IpNetwork) -> Element {
+        let set = if subnet.is_ipv4() { "masquerade4" } else { "masquerade6" };
+        Element::new(set, vec![Value::Net(subnet)], vec![])
+    }
+
+    /// Nobody outside may address this subnet directly.
+    pub fn no_direct(subnet: ipnetwork::IpNetwork) -> Element {
+        let set = if subnet.is_ipv4() { "no_direct4" } else { "no_direct6" };
+        Element::new(set, vec![Value::Net(subnet)], vec![])
+    }
+
+    // ---- what there is to say about a published port ----------------------------------------
+
+    /// The elements that send `binding` to the container's `target`, of the same address family.
+    ///
+    /// A range whose ports keep their numbers is one interval element, however long; one whose
+    /// numbers change needs an element each, because a map can only answer with constants.
+    pub fn published(binding: &PortBinding, target: IpAddr) -> Vec<Element> {
+        let family = if target.is_ipv4() { 0 } else { 1 };
+        const ANY: [&str; 2] = ["publish4_any", "publish6_any"];
+        const ADDR: [&str; 2] = ["publish4_addr", "publish6_addr"];
+        const ANY_RANGE: [&str; 2] = ["publish4_any_range", "publish6_any_range"];
+        const ADDR_RANGE: [&str; 2] = ["publish4_addr_range", "publish6_addr_range"];
+        let any = binding.host_ip.is_unspecified();
+        let mut prefix = Vec::with_capacity(3);
+        if !any {
+            prefix.push(Value::ip(binding.host_ip));
+        }
+        prefix.push(Value::Proto(binding.proto));
+        let with = |last: Value| prefix.iter().cloned().chain([last]).collect::<Vec<_>>();
+        let (host, container) = (binding.host, binding.container);
+        if host == container && host.0 != host.1 {
+            let set = if any { ANY_RANGE } else { ADDR_RANGE }[family];
+            return vec![Element::new(set, with(Value::Ports(host.0, host.1)), vec![Value::ip(target)])];
+        }
+        let set = if any { ANY } else { ADDR }[family];
+        (host.0..=host.1)
+            .zip(container.0..=container.1)
+            .map(|(h, c)| Element::new(set, with(Value::Port(h)), vec![Value::ip(target), Value::Port(c)]))
+            .collect()
+    }
+
+    /// The kernel's form.
+    pub fn lower(&self) -> nl::Elem {
+        let mut key = Vec::with_capacity(self.shape.key_len());
+        let mut end = Vec::with_capacity(self.shape.key_len());
+        for v in &self.key {
+            v.bytes(false, &mut key);
+            v.bytes(true, &mut end);
+        }
+        let data = (!self.data.is_empty()).then(|| {
+            let mut bytes = Vec::new();
+            for v in &self.data {
+                v.bytes(false, &mut bytes);
+            }
+            bytes
+        });
+        nl::Elem {
+            set: self.shape.name,
+            key,
+            end: self.shape.interval.then_some(end),
+            single_field: self.shape.key.len() == 1,
+            data,
+            counter: self.shape.counter,
+        }
+    }
+}
+
+impl Value {
+    fn ip(ip: IpAddr) -> Value {
+        match ip {
+            IpAddr::V4(ip) => Value::V4(ip),
+            IpAddr::V6(ip) => Value::V6(ip),
+        }
+    }
+
+    fn parse(text: &str, field: Field) -> Option<Value> {
+        Some(match field {
+            Field::Addr4 => Value::V4(text.parse().ok()?),
+            Field::Addr6 => Value::V6(text.parse().ok()?),
+            Field::Net => Value::Net(text.parse().ok()?),
+            Field::Proto => Value::Proto(match text {
+                "tcp" => Proto::Tcp,
+                "udp" => Proto::Udp,
+                "sctp" => Proto::Sctp,
+                _ => return None,
+            }),
+            Field::Port => Value::Port(text.parse().ok()?),
+            Field::Ports => {
+                let (a, b) = text.split_once('-').unwrap_or((text, text));
+                Value::Ports(a.parse().ok()?, b.parse().ok()?)
+            }
+            Field::Ifname => {
+                let name = text.trim_matches('"');
+                if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+                    return None;
+                }
+                Value::Name(name.to_string())
+            }
+        })
+    }
+
+    /// Appends the field's bytes, padded to the four-byte registers that a concatenation is made
+    /// of. `end`: the upper bound of a range.
+    fn bytes(&self, end: bool, out: &mut Vec<u8>) {
+        match self {
+            Value::V4(ip) => out.extend_from_slice(&ip.octets()),
+            Value::V6(ip) => out.extend_from_slice(&ip.octets()),
+            Value::Net(net) => match (net, end) {
+                (ipnetwork::IpNetwork::V4(n), false) => out.extend_from_slice(&n.network().octets()),
+                (ipnetwork::IpNetwork::V4(n), true) => out.extend_from_slice(&n.broadcast().octets()),
+                (ipnetwork::IpNetwork::V6(n), false) => out.extend_from_slice(&n.network().octets()),
+                (ipnetwork::IpNetwork::V6(n), true) => out.extend_from_slice(&n.broadcast().octets()),
+            },
+            Value::Proto(p) => {
+                let number = match p {
+                    Proto::Tcp => libc::IPPROTO_TCP,
+                    Proto::Udp => libc::IPPROTO_UDP,
+                    Proto::Sctp => libc::IPPROTO_SCTP,
+                };
+                out.extend_from_slice(&[number as u8, 0, 0, 0]);
+            }
+            Value::Port(p) => {
+                out.extend_from_slice(&p.to_be_bytes());
+                out.extend_from_slice(&[0, 0]);
+            }
+            Value::Ports(a, b) => {
+                let p = if end { b } else { a };
+                out.extend_from_slice(&p.to_be_bytes());
+                out.extend_from_slice(&[0, 0]);
+            }
+            Value::Name(name) => {
+                let mut field = [0u8; libc::IFNAMSIZ];
+                field[..name.len()].copy_from_slice(name.as_bytes());
+                out.extend_from_slice(&field);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::V4(ip) => ip.fmt(f),
+            Value::V6(ip) => ip.fmt(f),
+            Value::Net(net) => net.fmt(f),
+            Value::Proto(p) => f.write_str(p.name()),
+            Value::Port(p) => p.fmt(f),
+            Value::Ports(a, b) if a == b => a.fmt(f),
+            Value::Ports(a, b) => write!(f, "{a}-{b}"),
+            Value::Name(n) => write!(f, "\"{n}\""),
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = |f: &mut fmt::Formatter<'_>, values: &[Value]| {
+            for (i, v) in values.iter().enumerate() {
+                if i > 0 {
+                    f.write_str(" . ")?;
+                }
+                v.fmt(f)?;
+            }
+            Ok(())
+        };
+        fields(f, &self.key)?;
+        if !self.data.is_empty() {
+            f.write_str(" : ")?;
+            fields(f, &self.data)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(host_ip: &str, host: (u16, u16), container: (u16, u16)) -> PortBinding {
+        PortBinding { host_ip: host_ip.parse().unwrap(), host, container, proto: Proto::Tcp }
+    }
+
+    fn texts(elements: &[Element]) -> Vec<String> {
+        elements.iter().map(|e| format!("{} {{ {e} }}", e.set())).collect()
+    }
+
+    #[test]
+    fn an_equal_range_is_one_element() {
+        let e = Element::published(&binding("0.0.0.0", (8000, 8499), (8000, 8499)), "172.17.0.2".parse().unwrap());
+        assert_eq!(texts(&e), ["publish4_any_range { tcp . 8000-8499 : 172.17.0.2 }"]);
+        let e = Element::published(&binding("::", (8000, 8499), (8000, 8499)), "fd00::2".parse().unwrap());
+        assert_eq!(texts(&e), ["publish6_any_range { tcp . 8000-8499 : fd00::2 }"]);
+    }
+
+    #[test]
+    fn an_unequal_range_is_one_element_a_port() {
+        let e = Element::published(&binding("127.0.0.1", (9800, 9801), (80, 81)), "172.17.0.2".parse().unwrap());
+        assert_eq!(
+            texts(&e),
+            [
+                "publish4_addr { 127.0.0.1 . tcp . 9800 : 172.17.0.2 . 80 }",
+                "publish4_addr { 127.0.0.1 . tcp . 9801 : 172.17.0.2 . 81 }"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_single_equal_port_uses_the_hash() {
+        let e = Element::published(&binding("0.0.0.0", (80, 80), (80, 80)), "172.17.0.2".parse().unwrap());
+        assert_eq!(texts(&e), ["publish4_any { tcp . 80 : 172.17.0.2 . 80 }"]);
+    }
+
+    #[test]
+    fn text_parses_back_and_junk_does_not() {
+        let all = [
+            Element::bridge("rrun0"),
+            Element::talkative("br-0123456789ab"),
+            Element::internal("rrun0"),
+            Element::masqueraded("172.17.0.0/16".parse().unwrap()),
+            Element::no_direct("fd00::/64".parse().unwrap()),
+        ];
+        for e in all
+            .into_iter()
+            .chain(Element::published(&binding("::", (1, 9), (1, 9)), "fd00::2".parse().unwrap()))
+            .chain(Element::published(&binding("10.0.0.1", (1, 2), (3, 4)), "172.17.0.2".parse().unwrap()))
+        {
+            assert_eq!(Element::parse(e.set(), &e.to_string()).unwrap(), e);
+        }
+        for (set, text) in [
+            ("nosuch", "1"),
+            ("publish4_any", "tcp . 99999 : 1.2.3.4 . 1"),
+            ("publish4_any", "tcp"),
+            ("internal", "\"x\" . \"y\""),
+            ("bridges", "\"name_longer_than_fifteen\""),
+        ] {
+            assert!(Element::parse(set, text).is_err(), "{set} {text}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_key_fill_whole_registers() {
+        let e = &Element::published(&binding("127.0.0.1", (8080, 8080), (80, 80)), "172.17.0.2".parse().unwrap())[0];
+        let low = e.lower();
+        assert_eq!(low.key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(low.data, Some(vec![172, 17, 0, 2, 0, 80, 0, 0]));
+        assert_eq!(low.end, None);
+        let net = Element::masqueraded("10.1.0.0/16".parse().unwrap()).lower();
+        assert_eq!((net.key, net.end), (vec![10, 1, 0, 0], Some(vec![10, 1, 255, 255])));
+    }
+}

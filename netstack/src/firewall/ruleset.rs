@@ -1,0 +1,366 @@
+//! The rules: fixed, the same on every host, and few enough to read.
+//!
+//! Nothing here mentions a container, a port or a network: rules look things up in the sets and
+//! maps of [`super::sets`], so a packet pays the same with one published port as with ten thousand.
+//! Only chains of our own table are touched, and no chain has a drop policy: an `accept` here
+//! cannot overrule another program's drop, and what is none of our business passes.
+
+use super::TABLE;
+use super::sets::{Family, Field, SETS, Shape};
+use nftables::batch::Batch;
+use nftables::expr::{
+    CT, Expression, Fib, FibFlag, FibResult, Map, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix,
+};
+use nftables::schema::{self, Chain, NfListObject, Nftables, Rule, SetFlag, SetType, SetTypeValue, Table};
+use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Match, NAT, NATFamily, Operator, Statement};
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+use std::collections::HashSet;
+
+type Expr = Expression<'static>;
+type Stmt = Statement<'static>;
+
+/// The whole table, to be loaded in one transaction where there is none.
+pub fn ruleset() -> Nftables<'static> {
+    let mut b = Builder(Batch::new());
+    b.0.add(NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None }));
+    for shape in SETS {
+        b.set(shape);
+    }
+    addressed_past_the_rules(&mut b);
+    forwarded(&mut b);
+    to_the_host(&mut b);
+    published(&mut b);
+    leaving(&mut b);
+    b.0.to_nftables()
+}
+
+/// Before anything else happens to a packet: what must not even reach the translation of addresses.
+fn addressed_past_the_rules(b: &mut Builder) {
+    b.base("raw_prerouting", NfChainType::Filter, NfHook::Prerouting, -300);
+    let rule = |b: &mut Builder, what: Vec<Stmt>, about| b.rule("raw_prerouting", what, about);
+    rule(
+        b,
+        vec![is_not(meta(MetaKey::Iifname), text("lo")), is(ip("daddr"), loopback4()), counter(), drop()],
+        "127.0.0.1 never comes in by a wire: a forged frame must not reach ports published there",
+    );
+    rule(
+        b,
+        vec![is(meta(MetaKey::Iifname), set("bridges")), accept()],
+        "from our own networks: chain forward keeps those apart",
+    );
+    for (daddr, subnets) in [(ip("daddr"), "no_direct4"), (ip6("daddr"), "no_direct6")] {
+        rule(
+            b,
+            vec![is(daddr, set(subnets)), is_not(fib(&[FibFlag::Daddr]), text("local")), counter(), drop()],
+            "containers are reached through published ports only, not by a route to their subnet",
+        );
+    }
+}
+
+fn forwarded(b: &mut Builder) {
+    b.chain("published_only");
+    b.rule(
+        "published_only",
+        vec![is(ct("state"), list(&["established", "related"])), accept()],
+        "answers to what a container asked, and connections already let in",
+    );
+    b.rule(
+        "published_only",
+        vec![is(ct("status"), text("dnat")), accept()],
+        "its destination was translated: it came through a published port",
+    );
+    b.rule("published_only", vec![counter(), drop()], "this port is not published");
+    b.chain("closed");
+    b.rule("closed", vec![counter(), drop()], "internal network");
+
+    b.base("forward", NfChainType::Filter, NfHook::Forward, 0);
+    let both = || concat(vec![meta(MetaKey::Iifname), meta(MetaKey::Oifname)]);
+    b.rule("forward", vec![is(both(), set("talkative")), accept()], "between containers of one network");
+    b.rule(
+        "forward",
+        vec![is(meta(MetaKey::Iifname), set("internal")), goto("closed")],
+        "nothing leaves an internal network",
+    );
+    b.rule("forward", vec![is(meta(MetaKey::Oifname), set("internal")), goto("closed")], "nothing enters one");
+    b.rule(
+        "forward",
+        vec![is(meta(MetaKey::Oifname), set("bridges")), goto("published_only")],
+        "into a network of ours, from outside or from another network",
+    );
+}
+
+fn to_the_host(b: &mut Builder) {
+    b.chain("gateway_only");
+    b.rule(
+        "gateway_only",
+        vec![is(fib(&[FibFlag::Daddr, FibFlag::Iif]), anonymous(&["local", "broadcast", "multicast"])), accept()],
+        "the gateway's own addresses on that bridge",
+    );
+    b.rule("gateway_only", vec![counter(), drop()], "the rest of the host is outside an internal network");
+    b.base("input", NfChainType::Filter, NfHook::Input, 0);
+    b.rule(
+        "input",
+        vec![is(meta(MetaKey::Iifname), set("internal")), goto("gateway_only")],
+        "from an internal network",
+    );
+}
+
+/// Published ports: of every new connection to one of the host's addresses, from outside
+/// (prerouting) and from the host itself (output), the destination is looked up.
+fn published(b: &mut Builder) {
+    b.chain("published4");
+    b.chain("published6");
+    b.rule(
+        "published6",
+        vec![is(ip6("daddr"), text("::1")), return_()],
+        "[::1] cannot leave the loopback: the monitor relays it",
+    );
+    for (chain, family, addr, any, addr_range, any_range, daddr) in [
+        (
+            "published4",
+            NATFamily::IP,
+            "publish4_addr",
+            "publish4_any",
+            "publish4_addr_range",
+            "publish4_any_range",
+            ip("daddr"),
+        ),
+        (
+            "published6",
+            NATFamily::IP6,
+            "publish6_addr",
+            "publish6_any",
+            "publish6_addr_range",
+            "publish6_any_range",
+            ip6("daddr"),
+        ),
+    ] {
+        let proto = || meta(MetaKey::L4proto);
+        let port = || payload("th", "dport");
+        // The address as given beats any address.
+        for (map, key, about) in [
+            (addr, vec![daddr.clone(), proto(), port()], "published on one address of the host"),
+            (addr_range, vec![daddr.clone(), proto(), port()], "a range of ports that keep their numbers"),
+            (any, vec![proto(), port()], "published on every address of the host"),
+            (any_range, vec![proto(), port()], "a range of ports that keep their numbers"),
+        ] {
+            let dnat = NAT { addr: Some(lookup(concat(key), map)), family: Some(family), port: None, flags: None };
+            b.rule(chain, vec![is(proto(), anonymous(&["tcp", "udp", "sctp"])), Statement::DNAT(Some(dnat))], about);
+        }
+    }
+    for (chain, hook) in [("nat_prerouting", NfHook::Prerouting), ("nat_output", NfHook::Output)] {
+        b.base(chain, NfChainType::NAT, hook, -100);
+        for (family, target) in [("ipv4", "published4"), ("ipv6", "published6")] {
+            b.rule(
+                chain,
+                vec![is(meta(MetaKey::Nfproto), text(family)), is(fib(&[FibFlag::Daddr]), text("local")), jump(target)],
+                "only what is addressed to this host: forwarded traffic to a like-numbered port is not ours",
+            );
+        }
+    }
+}
+
+fn leaving(b: &mut Builder) {
+    b.base("nat_postrouting", NfChainType::NAT, NfHook::Postrouting, 100);
+    let masquerade = || Statement::Masquerade(None);
+    b.rule(
+        "nat_postrouting",
+        vec![is(meta(MetaKey::Oifname), set("bridges")), is(ip("saddr"), loopback4()), masquerade()],
+        "the host asked for 127.0.0.1: a container cannot answer to that address",
+    );
+    b.rule(
+        "nat_postrouting",
+        vec![
+            is(ct("status"), text("dnat")),
+            is(concat(vec![meta(MetaKey::Iifname), meta(MetaKey::Oifname)]), set("same_bridge")),
+            masquerade(),
+        ],
+        "a hairpin: out to the host's port and back into the same network; without this the answer would take the short way and not be recognised",
+    );
+    for (saddr, subnets) in [(ip("saddr"), "masquerade4"), (ip6("saddr"), "masquerade6")] {
+        b.rule(
+            "nat_postrouting",
+            vec![is_not(meta(MetaKey::Oifname), set("bridges")), is(saddr, set(subnets)), masquerade()],
+            "out into the world under the host's address; servers in our networks see the true source",
+        );
+    }
+}
+
+struct Builder(Batch<'static>);
+
+impl Builder {
+    fn set(&mut self, shape: &'static Shape) {
+        let flags = shape.interval.then(|| HashSet::from([SetFlag::Interval]));
+        let key = types(shape.key, shape.family);
+        let comment = Some(shape.about.into());
+        let (family, table, name) = (NfFamily::INet, TABLE.into(), shape.name.into());
+        self.0.add(if shape.data.is_empty() {
+            NfListObject::Set(Box::new(schema::Set {
+                family,
+                table,
+                name,
+                set_type: key,
+                flags,
+                comment,
+                ..Default::default()
+            }))
+        } else {
+            let map = types(shape.data, shape.family);
+            NfListObject::Map(Box::new(schema::Map {
+                family,
+                table,
+                name,
+                set_type: key,
+                map,
+                flags,
+                comment,
+                ..Default::default()
+            }))
+        });
+    }
+
+    fn chain(&mut self, name: &'static str) {
+        self.0.add(NfListObject::Chain(Chain {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            name: name.into(),
+            ..Default::default()
+        }));
+    }
+
+    fn base(&mut self, name: &'static str, kind: NfChainType, hook: NfHook, priority: i32) {
+        self.0.add(NfListObject::Chain(Chain {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            name: name.into(),
+            _type: Some(kind),
+            hook: Some(hook),
+            prio: Some(priority),
+            policy: Some(NfChainPolicy::Accept),
+            ..Default::default()
+        }));
+    }
+
+    fn rule(&mut self, chain: &'static str, what: Vec<Stmt>, about: &'static str) {
+        self.0.add(NfListObject::Rule(Rule {
+            family: NfFamily::INet,
+            table: TABLE.into(),
+            chain: chain.into(),
+            expr: what.into(),
+            comment: Some(about.into()),
+            ..Default::default()
+        }));
+    }
+}
+
+fn types(fields: &'static [Field], family: Family) -> SetTypeValue<'static> {
+    let one = |f: &Field| match (f, family) {
+        (Field::Addr6, _) | (Field::Net, Family::V6) => SetType::Ipv6Addr,
+        (Field::Addr4 | Field::Net, _) => SetType::Ipv4Addr,
+        (Field::Proto, _) => SetType::InetProto,
+        (Field::Port | Field::Ports, _) => SetType::InetService,
+        (Field::Ifname, _) => SetType::Ifname,
+    };
+    match fields {
+        [single] => SetTypeValue::Single(one(single)),
+        several => SetTypeValue::Concatenated(several.iter().map(one).collect::<Vec<_>>().into()),
+    }
+}
+
+// ---- a vocabulary close to nft's own ---------------------------------------------------------
+
+fn named(e: NamedExpression<'static>) -> Expr {
+    Expression::Named(e)
+}
+
+fn text(s: &'static str) -> Expr {
+    Expression::String(s.into())
+}
+
+fn set(name: &'static str) -> Expr {
+    Expression::String(format!("@{name}").into())
+}
+
+/// Several values of a bit field, any of which matches.
+fn list(values: &[&'static str]) -> Expr {
+    Expression::List(values.iter().map(|v| text(v)).collect())
+}
+
+fn anonymous(values: &[&'static str]) -> Expr {
+    named(NamedExpression::Set(values.iter().map(|v| nftables::expr::SetItem::Element(text(v))).collect()))
+}
+
+fn concat(parts: Vec<Expr>) -> Expr {
+    named(NamedExpression::Concat(parts))
+}
+
+fn meta(key: MetaKey) -> Expr {
+    named(NamedExpression::Meta(Meta { key }))
+}
+
+fn ct(key: &'static str) -> Expr {
+    named(NamedExpression::CT(CT { key: key.into(), family: None, dir: None }))
+}
+
+fn payload(protocol: &'static str, field: &'static str) -> Expr {
+    named(NamedExpression::Payload(Payload::PayloadField(PayloadField {
+        protocol: protocol.into(),
+        field: field.into(),
+    })))
+}
+
+fn ip(field: &'static str) -> Expr {
+    payload("ip", field)
+}
+
+fn ip6(field: &'static str) -> Expr {
+    payload("ip6", field)
+}
+
+fn loopback4() -> Expr {
+    named(NamedExpression::Prefix(Prefix { addr: Box::new(text("127.0.0.0")), len: 8 }))
+}
+
+fn fib(flags: &[FibFlag]) -> Expr {
+    named(NamedExpression::Fib(Fib { result: FibResult::Type, flags: flags.iter().copied().collect() }))
+}
+
+fn lookup(key: Expr, map: &'static str) -> Expr {
+    named(NamedExpression::Map(Box::new(Map { key, data: set(map) })))
+}
+
+fn is(left: Expr, right: Expr) -> Stmt {
+    let op = match left {
+        Expression::Named(NamedExpression::CT(_)) => Operator::IN,
+        _ => Operator::EQ,
+    };
+    Statement::Match(Match { left, right, op })
+}
+
+fn is_not(left: Expr, right: Expr) -> Stmt {
+    Statement::Match(Match { left, right, op: Operator::NEQ })
+}
+
+fn counter() -> Stmt {
+    Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default())))
+}
+
+fn accept() -> Stmt {
+    Statement::Accept(None)
+}
+
+fn drop() -> Stmt {
+    Statement::Drop(None)
+}
+
+fn return_() -> Stmt {
+    Statement::Return(None)
+}
+
+fn goto(chain: &'static str) -> Stmt {
+    Statement::Goto(JumpTarget { target: chain.into() })
+}
+
+fn jump(chain: &'static str) -> Stmt {
+    Statement::Jump(JumpTarget { target: chain.into() })
+}

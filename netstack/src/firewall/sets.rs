@@ -1,0 +1,124 @@
+//! The names and shapes of every set and map in table `inet rrun`.
+
+/// A field of a key or a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    Addr4,
+    Addr6,
+    /// A subnet, in an interval set.
+    Net,
+    Proto,
+    Port,
+    /// An inclusive range, in an interval set.
+    Ports,
+    Ifname,
+}
+
+/// A set (no data) or a map.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub name: &'static str,
+    pub family: Family,
+    pub key: &'static [Field],
+    pub data: &'static [Field],
+    pub interval: bool,
+    /// Each element counts what it matched: for a published port, its connections.
+    pub counter: bool,
+    /// For the reader of `nft list table inet rrun`.
+    pub about: &'static str,
+}
+
+/// Which of the two address types a key field [`Field::Net`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+    Both,
+}
+
+impl Shape {
+    pub(super) fn key_len(&self) -> usize {
+        self.key
+            .iter()
+            .map(|f| match (f, self.family) {
+                (Field::Addr6, _) | (Field::Net, Family::V6) | (Field::Ifname, _) => 16,
+                _ => 4,
+            })
+            .sum()
+    }
+}
+
+/// By name.
+pub fn shape(name: &str) -> Option<&'static Shape> {
+    SETS.iter().find(|s| s.name == name)
+}
+
+const fn set(name: &'static str, family: Family, key: &'static [Field], about: &'static str) -> Shape {
+    Shape { name, family, key, data: &[], interval: false, counter: false, about }
+}
+
+const fn publish(
+    name: &'static str,
+    family: Family,
+    key: &'static [Field],
+    data: &'static [Field],
+    interval: bool,
+    about: &'static str,
+) -> Shape {
+    Shape { name, family, key, data, interval, counter: true, about }
+}
+
+use Field::{Addr4, Addr6, Ifname, Net, Port, Ports, Proto};
+
+/// In the order in which a listing should be read.
+pub const SETS: &[Shape] = &[
+    set("bridges", Family::Both, &[Ifname], "the bridges of rrun's networks"),
+    set("internal", Family::Both, &[Ifname], "those of internal networks: nothing comes in, nothing goes out"),
+    set("same_bridge", Family::Both, &[Ifname, Ifname], "in and out by the same bridge of ours"),
+    set("talkative", Family::Both, &[Ifname, Ifname], "same bridge, and its containers may talk to each other"),
+    Shape {
+        interval: true,
+        ..set("masquerade4", Family::V4, &[Net], "subnets that leave under the address of the host")
+    },
+    Shape {
+        interval: true,
+        ..set("masquerade6", Family::V6, &[Net], "subnets that leave under the address of the host")
+    },
+    Shape { interval: true, ..set("no_direct4", Family::V4, &[Net], "subnets nobody outside may address") },
+    Shape { interval: true, ..set("no_direct6", Family::V6, &[Net], "subnets nobody outside may address") },
+    publish("publish4_addr", Family::V4, &[Addr4, Proto, Port], &[Addr4, Port], false, "-p 192.0.2.1:8080:80"),
+    publish("publish4_any", Family::V4, &[Proto, Port], &[Addr4, Port], false, "-p 8080:80"),
+    publish(
+        "publish4_addr_range",
+        Family::V4,
+        &[Addr4, Proto, Ports],
+        &[Addr4],
+        true,
+        "-p 192.0.2.1:8000-8499:8000-8499",
+    ),
+    publish("publish4_any_range", Family::V4, &[Proto, Ports], &[Addr4], true, "-p 8000-8499:8000-8499"),
+    publish("publish6_addr", Family::V6, &[Addr6, Proto, Port], &[Addr6, Port], false, "-p [2001:db8::1]:8080:80"),
+    publish("publish6_any", Family::V6, &[Proto, Port], &[Addr6, Port], false, "-p 8080:80"),
+    publish(
+        "publish6_addr_range",
+        Family::V6,
+        &[Addr6, Proto, Ports],
+        &[Addr6],
+        true,
+        "-p [2001:db8::1]:8000-8499:8000-8499",
+    ),
+    publish("publish6_any_range", Family::V6, &[Proto, Ports], &[Addr6], true, "-p 8000-8499:8000-8499"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_and_say_what_they_are() {
+        for (i, s) in SETS.iter().enumerate() {
+            assert!(SETS[i + 1..].iter().all(|t| t.name != s.name));
+            assert!(!s.about.is_empty());
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What `network create` asks, and everything that can be wrong with it.
+
+use super::{BridgeOptions, is_predefined};
+use crate::ipam::{self, pools::overlap};
+use crate::model::Pool;
+use ipnetwork::IpNetwork;
+use plan::{Error, Kind, Result};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// The request as given on the command line; addresses are still text.
+#[derive(Clone, Debug)]
+pub struct NetworkRequest {
+    pub name: String,
+    /// `bridge` when not given.
+    pub driver: String,
+    pub subnets: Vec<String>,
+    pub gateways: Vec<String>,
+    pub ip_ranges: Vec<String>,
+    /// `--aux-address name=ip`, in the order given.
+    pub aux: Vec<(String, String)>,
+    pub internal: bool,
+    pub enable_ipv4: bool,
+    pub enable_ipv6: bool,
+    pub attachable: bool,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Default for NetworkRequest {
+    fn default() -> NetworkRequest {
+        NetworkRequest {
+            name: String::new(),
+            driver: "bridge".into(),
+            subnets: Vec::new(),
+            gateways: Vec::new(),
+            ip_ranges: Vec::new(),
+            aux: Vec::new(),
+            internal: false,
+            enable_ipv4: true,
+            enable_ipv6: false,
+            attachable: false,
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl NetworkRequest {
+    /// What can be said without looking at other networks.
+    pub(super) fn check(&self) -> Result<()> {
+        check_name(&self.name)?;
+        match self.driver.as_str() {
+            "bridge" => {}
+            "host" | "null" | "none" => {
+                let name = if self.driver == "host" { "host" } else { "null" };
+                return Err(Error::new(Kind::Conflict, format!("only one instance of {name:?} network is allowed"))
+                    .with_hint("it is there already: use --network host or --network none"));
+            }
+            "macvlan" | "ipvlan" => {
+                return Err(Error::invalid(format!("network driver {} is not supported yet; issue 3", self.driver))
+                    .with_hint("use --driver bridge"));
+            }
+            "overlay" => {
+                return Err(Error::invalid("cannot create a swarm scoped network when swarm is not active")
+                    .with_hint("use --driver bridge"));
+            }
+            other => {
+                return Err(Error::invalid(format!("network driver {other:?} is not supported"))
+                    .with_hint("use --driver bridge"));
+            }
+        }
+        BridgeOptions::parse(&self.options)?;
+        if !self.enable_ipv4 && !self.enable_ipv6 && !self.subnets.iter().any(|s| s.contains(':')) {
+            return Err(Error::invalid("IPv4 or IPv6 must be enabled").with_hint("add --ipv6, or drop --ipv4=false"));
+        }
+        Ok(())
+    }
+
+    /// The pools given with `--subnet`, each with its range, gateway and auxiliary addresses.
+    pub(super) fn pools(&self) -> Result<Vec<Pool>> {
+        let subnets = self.subnets.iter().map(|s| subnet(s)).collect::<Result<Vec<_>>>()?;
+        if subnets.len() < self.ip_ranges.len() || subnets.len() < self.gateways.len() {
+            return Err(
+                Error::invalid("every ip-range or gateway must have a corresponding subnet").with_hint("add --subnet")
+            );
+        }
+        for (i, a) in subnets.iter().enumerate() {
+            if let Some(b) = subnets[..i].iter().find(|b| overlap(*a, **b)) {
+                return Err(Error::invalid("multiple overlapping subnet configuration is not supported")
+                    .with_hint(format!("{b} and {a} overlap")));
+            }
+        }
+        for v4 in [true, false] {
+            if subnets.iter().filter(|s| s.is_ipv4() == v4).count() > 1 {
+                return Err(Error::invalid("bridge driver doesn't support multiple subnets")
+                    .with_hint("give one IPv4 and one IPv6 --subnet at most"));
+            }
+        }
+        if !self.enable_ipv4 && subnets.iter().any(|s| s.is_ipv4()) {
+            return Err(Error::invalid("an IPv4 --subnet was given, but IPv4 is switched off")
+                .with_hint("drop --ipv4=false, or the subnet"));
+        }
+        let mut pools: Vec<Pool> = subnets
+            .into_iter()
+            .map(|subnet| Pool { subnet, ip_range: None, gateway: None, aux: BTreeMap::new() })
+            .collect();
+        for text in &self.ip_ranges {
+            let range = cidr(text, "ip-range")?;
+            // An ip-range is told apart from the others by the subnet it starts in.
+            let pool = pools.iter_mut().find(|p| p.subnet.contains(range.ip())).ok_or_else(|| {
+                match self.subnets.as_slice() {
+                    [only] => invalid_config(format!(
+                        "invalid ip-range {text}: parent subnet {only} doesn't contain ip-range"
+                    )),
+                    _ => Error::invalid(format!("no matching subnet for range {text}")),
+                }
+                .with_hint("the range must lie inside the --subnet")
+            })?;
+            if let Some(old) = pool.ip_range {
+                return Err(Error::invalid(format!(
+                    "cannot configure multiple ranges ({text}, {old}) on the same subnet ({})",
+                    pool.subnet
+                ))
+                .with_hint("give one --ip-range a subnet"));
+            }
+            if range.prefix() < pool.subnet.prefix() {
+                return Err(invalid_config(format!(
+                    "invalid ip-range {text}: CIDR block is bigger than its parent subnet {}",
+                    pool.subnet
+                ))
+                .with_hint("a longer prefix makes a smaller block"));
+            }
+            if range.ip() != range.network() {
+                return Err(invalid_config(format!("invalid ip-range {text}: it should be {}", canonical(range)))
+                    .with_hint("the bits after the prefix must be 0"));
+            }
+            pool.ip_range = Some(range);
+        }
+        for text in &self.gateways {
+            let gateway = ip(text, "gateway")?;
+            let pool = find(&mut pools, gateway).ok_or_else(|| {
+                match self.subnets.as_slice() {
+                    [only] => invalid_config(format!(
+                        "invalid gateway {text}: parent subnet {only} doesn't contain this address"
+                    )),
+                    _ => Error::invalid(format!("no matching subnet for gateway {text}")),
+                }
+                .with_hint("the gateway must lie inside the --subnet")
+            })?;
+            if let Some(old) = pool.gateway {
+                return Err(Error::invalid(format!(
+                    "cannot configure multiple gateways ({text}, {old}) for the same subnet ({})",
+                    pool.subnet
+                ))
+                .with_hint("give one --gateway a subnet"));
+            }
+            if !ipam::usable(pool.subnet).is_some_and(|(a, b)| (a..=b).contains(&ipam::number(gateway))) {
+                return Err(invalid_config(format!(
+                    "invalid gateway {text}: no interface may have the first or broadcast address of {}",
+                    pool.subnet
+                ))
+                .with_hint("choose an address in between"));
+            }
+            pool.gateway = Some(gateway);
+        }
+        for (name, text) in &self.aux {
+            let address = ip(text, "auxiliary address")?;
+            let pool = find(&mut pools, address).ok_or_else(|| {
+                match self.subnets.as_slice() {
+                    [only] => invalid_config(format!(
+                        "invalid auxiliary address {text}: parent subnet {only} doesn't contain this address"
+                    )),
+                    _ => Error::invalid(format!("no matching subnet for aux-address {text}")),
+                }
+                .with_hint("reserve addresses inside the --subnet")
+            })?;
+            pool.aux.insert(name.clone(), address);
+        }
+        for pool in &mut pools {
+            fill_gateway(pool)?;
+        }
+        Ok(pools)
+    }
+}
+
+/// A pool nobody asked for in particular.
+pub(super) fn automatic(subnet: IpNetwork) -> Pool {
+    Pool { subnet, ip_range: None, gateway: ipam::default_gateway(subnet), aux: BTreeMap::new() }
+}
+
+/// The first address that nothing else reserved; inside the range if there is one, as Docker does.
+fn fill_gateway(pool: &mut Pool) -> Result<()> {
+    if pool.gateway.is_some() {
+        return Ok(());
+    }
+    let too_small = || {
+        invalid_config(format!("invalid subnet {}: it has no address for a container", pool.subnet))
+            .with_hint("use a larger one, for example a /24")
+    };
+    let (mut first, last) = ipam::usable(pool.subnet).ok_or_else(too_small)?;
+    if let Some(range) = pool.ip_range {
+        first = first.max(ipam::bounds(range).0);
+    }
+    let aux: Vec<u128> = pool.aux.values().map(|ip| ipam::number(*ip)).collect();
+    let gateway = (first..=last).find(|n| !aux.contains(n)).ok_or_else(too_small)?;
+    pool.gateway = Some(ipam::address(gateway, pool.subnet));
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.trim().is_empty() {
+        return Err(Error::invalid("invalid name: name is empty").with_hint("give the network a name"));
+    }
+    if is_predefined(name) {
+        return Err(Error::invalid(format!("operation is not permitted on predefined {name} network "))
+            .with_hint("choose another name"));
+    }
+    let first = name.as_bytes()[0].is_ascii_alphanumeric();
+    let rest = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    if !first || !rest || name.len() > 200 {
+        return Err(Error::invalid(format!(
+            "{name:?} includes invalid characters for a network name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed"
+        ))
+        .with_hint("start with a letter or digit; at most 200 characters"));
+    }
+    Ok(())
+}
+
+fn find(pools: &mut [Pool], ip: IpAddr) -> Option<&mut Pool> {
+    pools.iter_mut().find(|p| p.subnet.contains(ip))
+}
+
+/// Docker's daemon prefixes what it finds wrong with this line.
+fn invalid_config(what: String) -> Error {
+    Error::invalid(format!("invalid network config:\n{what}"))
+}
+
+fn subnet(text: &str) -> Result<IpNetwork> {
+    let net = cidr(text, "subnet")?;
+    if net.ip() != net.network() {
+        return Err(invalid_config(format!("invalid subnet {text}: it should be {}", canonical(net)))
+            .with_hint("the bits after the prefix must be 0"));
+    }
+    let unusable = match net {
+        IpNetwork::V4(n) => n.ip().is_loopback() || n.ip().is_multicast() || n.ip().is_unspecified(),
+        IpNetwork::V6(n) => n.ip().is_loopback() || n.ip().is_multicast() || n.ip().is_unspecified(),
+    };
+    if unusable {
+        return Err(invalid_config(format!("invalid subnet {text}: not an address that an interface can have"))
+            .with_hint("use a private range, for example 10.20.30.0/24"));
+    }
+    Ok(net)
+}
+
+fn cidr(text: &str, what: &str) -> Result<IpNetwork> {
+    let bad = || {
+        Error::invalid(format!("invalid {what}: invalid CIDR address: {text}"))
+            .with_hint("an address and a prefix length, for example 10.20.30.0/24")
+    };
+    if !text.contains('/') {
+        return Err(bad());
+    }
+    text.parse::<IpNetwork>().map_err(|_| bad())
+}
+
+fn ip(text: &str, what: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| {
+        Error::invalid(format!("invalid {what}: invalid IP address: {text}"))
+            .with_hint("an address without a prefix, for example 10.20.30.1")
+    })
+}
+
+fn canonical(net: IpNetwork) -> IpNetwork {
+    IpNetwork::new(net.network(), net.prefix()).expect("the prefix was valid before")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(subnets: &[&str], ranges: &[&str], gateways: &[&str]) -> NetworkRequest {
+        let owned = |l: &[&str]| l.iter().map(|s| s.to_string()).collect();
+        NetworkRequest {
+            name: "n".into(),
+            subnets: owned(subnets),
+            ip_ranges: owned(ranges),
+            gateways: owned(gateways),
+            ..Default::default()
+        }
+    }
+
+    fn error(subnets: &[&str], ranges: &[&str], gateways: &[&str]) -> String {
+        let e = request(subnets, ranges, gateways).pools().unwrap_err();
+        assert!(e.hint.is_some(), "{e}");
+        e.to_string()
+    }
+
+    #[test]
+    fn pools_are_completed() {
+        let p = request(&["10.1.0.0/16", "fd00:1::/64"], &["10.1.5.0/24"], &[]).pools().unwrap();
+        assert_eq!(p[0].gateway, Some("10.1.5.0".parse().unwrap()));
+        assert_eq!(p[1].gateway, Some("fd00:1::1".parse().unwrap()));
+        let p = request(&["10.1.0.0/16"], &[], &["10.1.0.9"]).pools().unwrap();
+        assert_eq!(p[0].gateway, Some("10.1.0.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_gateway_steps_aside_for_auxiliary_addresses() {
+        let mut r = request(&["10.1.0.0/24"], &[], &[]);
+        r.aux = vec![("host".into(), "10.1.0.1".into())];
+        assert_eq!(r.pools().unwrap()[0].gateway, Some("10.1.0.2".parse().unwrap()));
+    }
+
+    #[test]
+    fn texts_are_dockers() {
+        assert_eq!(
+            error(&["10.0.0.1/24"], &[], &[]),
+            "invalid network config:\ninvalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"
+        );
+        assert_eq!(error(&[], &["10.0.0.0/25"], &[]), "every ip-range or gateway must have a corresponding subnet");
+        assert_eq!(error(&[], &[], &["10.0.0.1"]), "every ip-range or gateway must have a corresponding subnet");
+        assert_eq!(
+            error(&["10.0.0.0/16", "10.0.1.0/24"], &[], &[]),
+            "multiple overlapping subnet configuration is not supported"
+        );
+        assert_eq!(error(&["10.0.0.0/24", "10.0.1.0/24"], &[], &[]), "bridge driver doesn't support multiple subnets");
+        assert_eq!(
+            error(&["10.0.0.0/24"], &["10.0.1.0/25"], &[]),
+            "invalid network config:\ninvalid ip-range 10.0.1.0/25: parent subnet 10.0.0.0/24 doesn't contain ip-range"
+        );
+        assert_eq!(
+            error(&["10.0.0.0/24"], &["10.0.0.0/16"], &[]),
+            "invalid network config:\ninvalid ip-range 10.0.0.0/16: CIDR block is bigger than its parent subnet 10.0.0.0/24"
+        );
+        assert_eq!(
+            error(&["10.0.0.0/24"], &[], &["10.0.1.1"]),
+            "invalid network config:\ninvalid gateway 10.0.1.1: parent subnet 10.0.0.0/24 doesn't contain this address"
+        );
+        assert_eq!(error(&["10.0.0.0/24", "fd00::/64"], &[], &["10.9.0.1"]), "no matching subnet for gateway 10.9.0.1");
+        assert_eq!(
+            error(&["10.0.0.0/24", "fd00::/64"], &[], &["10.0.0.1", "10.0.0.2"]),
+            "cannot configure multiple gateways (10.0.0.2, 10.0.0.1) for the same subnet (10.0.0.0/24)"
+        );
+        assert_eq!(error(&["10.0.0.0"], &[], &[]), "invalid subnet: invalid CIDR address: 10.0.0.0");
+        assert_eq!(
+            error(&["10.0.0.0/32"], &[], &[]),
+            "invalid network config:\ninvalid subnet 10.0.0.0/32: it has no address for a container"
+        );
+        assert_eq!(
+            error(&["127.0.0.0/8"], &[], &[]),
+            "invalid network config:\ninvalid subnet 127.0.0.0/8: not an address that an interface can have"
+        );
+    }
+
+    #[test]
+    fn names_and_drivers_are_checked() {
+        let check = |name: &str, driver: &str| {
+            let r = NetworkRequest { name: name.into(), driver: driver.into(), ..Default::default() };
+            r.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(check("a_b.c-9", "bridge"), Ok(()));
+        assert_eq!(check("bridge", "bridge"), Err("operation is not permitted on predefined bridge network ".into()));
+        assert!(check("../x", "bridge").unwrap_err().contains("includes invalid characters"));
+        assert!(
+            check("", "bridge").is_err()
+                && check("-rf", "bridge").is_err()
+                && check(&"x".repeat(300), "bridge").is_err()
+        );
+        assert_eq!(check("h", "host"), Err("only one instance of \"host\" network is allowed".into()));
+        assert!(check("m", "macvlan").unwrap_err().contains("issue 3"));
+        let none = NetworkRequest { name: "n".into(), enable_ipv4: false, ..Default::default() };
+        assert_eq!(none.check().unwrap_err().to_string(), "IPv4 or IPv6 must be enabled");
+    }
+}

@@ -1,0 +1,210 @@
+//! Links, addresses and routes: the typed messages of rtnetlink, put into a batch.
+
+use super::socket::{Batch, Socket};
+use crate::step::Veth;
+use ipnetwork::IpNetwork;
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{
+    BridgeStpState, InfoBridgePort, InfoData, InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use plan::Result;
+use rtnetlink::{
+    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
+
+/// Everything a batch can ask of links, addresses and routes. `tag` names the step.
+impl Batch {
+    /// A bridge without spanning tree: ports forward at once instead of after 30 s of listening.
+    pub fn add_bridge(&mut self, tag: usize, name: &str, mac: [u8; 6], mtu: Option<u32>) {
+        // Without an address of its own a bridge takes the lowest of its ports', which changes as
+        // containers come and go, and with it the gateway's entry in every neighbour cache.
+        let mut b = LinkBridge::new(name).address(mac.to_vec()).stp_state(BridgeStpState::Disabled).forward_delay(0);
+        if let Some(mtu) = mtu {
+            b = b.mtu(mtu);
+        }
+        self.push(tag, RouteNetlinkMessage::NewLink(b.build()), NEW);
+    }
+
+    /// The pair in one message: the peer is born inside `netns` under its final name, the host end
+    /// born on the bridge and up. The peer must not be up yet (ENOTCONN: it opens before its
+    /// partner exists).
+    pub fn add_veth(&mut self, tag: usize, veth: &Veth, bridge: u32, netns: BorrowedFd<'_>) {
+        let mut peer = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(veth.peer.as_str())
+            .address(veth.mac.to_vec())
+            .setns_by_fd(netns.as_raw_fd());
+        let mut host = LinkVeth::new(&veth.host, &veth.peer).controller(bridge).up();
+        if let Some(mtu) = veth.mtu {
+            peer = peer.mtu(mtu);
+            host = host.mtu(mtu);
+        }
+        let host = host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
+        self.push(tag, RouteNetlinkMessage::NewLink(host.build()), NEW);
+        if veth.isolated || veth.hairpin {
+            // Port settings are only heard once the port exists: a message of their own.
+            let mut port = LinkMessageBuilder::<LinkBridgePort>::default()
+                .name(veth.host.as_str())
+                .set_port_kind(InfoPortKind::Bridge);
+            if veth.isolated {
+                port = port.append_info_data(InfoBridgePort::Isolated(true));
+            }
+            if veth.hairpin {
+                port = port.append_info_data(InfoBridgePort::HairpinMode(true));
+            }
+            self.push(tag, RouteNetlinkMessage::NewLink(port.build()), 0);
+        }
+    }
+
+    /// Plugs an existing link into a bridge (repair).
+    pub fn enslave(&mut self, tag: usize, name: &str, bridge: u32) {
+        let m = LinkUnspec::new_with_name(name).controller(bridge).up().build();
+        self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+    }
+
+    pub fn link_up(&mut self, tag: usize, index: u32) {
+        let m = LinkUnspec::new_with_index(index).up().build();
+        self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+    }
+
+    /// Has the kernel announce the interface's addresses when it comes up (gratuitous ARP): the
+    /// neighbours may still remember the address under another container's MAC.
+    pub fn announce(&mut self, tag: usize, index: u32) {
+        let mut conf = Vec::new();
+        super::nft::attr(&mut conf, IPV4_DEVCONF_ARP_NOTIFY, &1u32.to_ne_bytes());
+        let mut inet = Vec::new();
+        super::nft::attr(&mut inet, IFLA_INET_CONF, &conf);
+        let mut spec = Vec::new();
+        super::nft::attr(&mut spec, libc::AF_INET as u16, &inet);
+        let m = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC, spec)))
+            .build();
+        self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+    }
+
+    /// IPv6 without duplicate address detection: leases are unique, and the address would stay
+    /// unusable for a second or two.
+    pub fn add_address(&mut self, tag: usize, index: u32, address: IpNetwork) {
+        let m = match address {
+            IpNetwork::V4(a) => {
+                AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(a.ip(), a.prefix()).build()
+            }
+            IpNetwork::V6(a) => {
+                let mut m = AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(a.ip(), a.prefix()).build();
+                m.header.flags |= AddressHeaderFlags::Nodad;
+                m.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+                m
+            }
+        };
+        self.push(tag, RouteNetlinkMessage::NewAddress(m), NEW);
+    }
+
+    pub fn default_route(&mut self, tag: usize, index: u32, gateway: IpAddr) {
+        self.push(tag, RouteNetlinkMessage::NewRoute(default_route(index, gateway)), NEW);
+    }
+
+    /// Any default route of the gateway's family through `index`.
+    pub fn drop_default_route(&mut self, tag: usize, index: u32, gateway: IpAddr) {
+        self.push(tag, RouteNetlinkMessage::DelRoute(default_route(index, gateway)), 0);
+    }
+
+    /// Deleting waits for a kernel grace period (8 to 60 ms): only for what outlives namespaces.
+    pub fn delete_link(&mut self, tag: usize, name: &str) {
+        let m = LinkUnspec::new_with_name(name).build();
+        self.push(tag, RouteNetlinkMessage::DelLink(m), 0);
+    }
+}
+
+fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
+    match gateway {
+        IpAddr::V4(gw) => RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).gateway(gw).build(),
+        IpAddr::V6(gw) => RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index).gateway(gw).build(),
+    }
+}
+
+/// An interface as listed: index, name, its bridge's index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub master: Option<u32>,
+}
+
+impl Socket {
+    /// All interfaces of this namespace.
+    pub fn links(&mut self) -> Result<Vec<Link>> {
+        let mut links = Vec::new();
+        self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |m| {
+            if let RouteNetlinkMessage::NewLink(m) = m {
+                let mut link = Link { index: m.header.index, name: String::new(), master: None };
+                for a in m.attributes {
+                    match a {
+                        LinkAttribute::IfName(n) => link.name = n,
+                        LinkAttribute::Controller(c) => link.master = Some(c),
+                        _ => {}
+                    }
+                }
+                links.push(link);
+            }
+        })?;
+        Ok(links)
+    }
+
+    /// Every address of this namespace with its interface's index.
+    pub fn addresses(&mut self) -> Result<Vec<(u32, IpNetwork)>> {
+        let mut all = Vec::new();
+        self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |m| {
+            if let RouteNetlinkMessage::NewAddress(m) = m {
+                let mut address = None;
+                for a in &m.attributes {
+                    match a {
+                        // On a point-to-point link ADDRESS is the other side's.
+                        AddressAttribute::Local(ip) => address = Some(*ip),
+                        AddressAttribute::Address(ip) if address.is_none() => address = Some(*ip),
+                        _ => {}
+                    }
+                }
+                if let Some(net) = address.and_then(|ip| IpNetwork::new(ip, m.header.prefix_len).ok()) {
+                    all.push((m.header.index, net));
+                }
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// The destinations of this namespace's routes, without default routes, both families.
+    pub fn routes(&mut self) -> Result<Vec<IpNetwork>> {
+        let mut all = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            self.dump(RouteNetlinkMessage::GetRoute(request), |m| {
+                if let RouteNetlinkMessage::NewRoute(m) = m {
+                    let prefix = m.header.destination_prefix_length;
+                    let net = m.attributes.iter().find_map(|a| match a {
+                        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+                        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+                        _ => None,
+                    });
+                    if let (Some(ip), 1..) = (net, prefix)
+                        && let Ok(net) = IpNetwork::new(ip, prefix)
+                    {
+                        all.push(net);
+                    }
+                }
+            })?;
+        }
+        Ok(all)
+    }
+}
