@@ -2,8 +2,10 @@
 //! decompressed, hashed again and unpacked, a buffer at a time. Nothing becomes visible before every
 //! digest and size has been verified.
 
+use crate::config::ImageConfig;
 use crate::digest::{Digest, Hashing, chain_ids};
 use crate::layer::{self, Applied, Limits};
+use crate::manifest::Descriptor;
 use crate::progress::{Progress, ProgressEvent};
 use crate::snapshot::{self, Slot, Wanted};
 use crate::store::{BlobWriter, Store};
@@ -29,6 +31,22 @@ pub(crate) struct Layer {
     pub size: u64,
     /// Uncompressed.
     pub diff_id: Digest,
+}
+
+impl Layer {
+    /// The layers of a manifest with their diff IDs, which only the configuration knows.
+    pub fn pair(layers: &[Descriptor], doc: &ImageConfig) -> Result<Vec<Layer>> {
+        let diff_ids = &doc.rootfs.diff_ids;
+        if layers.len() != diff_ids.len() {
+            return Err(Error::invalid("the manifest and the configuration disagree").with_cause(format!(
+                "{} layers in the manifest, {} in the configuration",
+                layers.len(),
+                diff_ids.len()
+            )));
+        }
+        let pairs = std::iter::zip(layers, diff_ids);
+        Ok(pairs.map(|(l, d)| Layer { blob: l.digest.clone(), size: l.size, diff_id: d.clone() }).collect())
+    }
 }
 
 /// Where the bytes of layers come from.
@@ -194,6 +212,8 @@ pub(crate) struct Unpacked {
     /// Digest and length of what arrived.
     pub blob: (Digest, u64),
     pub diff_id: Digest,
+    /// As a media type says it: see [`Decoder::suffix`].
+    pub compression: &'static str,
     /// The bytes that arrived, still without a name.
     pub writer: Option<BlobWriter>,
 }
@@ -211,24 +231,21 @@ pub(crate) fn stream(
     let source = source.take(limit.map_or(u64::MAX, |n| n.saturating_add(1)));
     let tee = Tee { source: Hashing::new(source), writer, tell, done: 0, told: 0, stop };
     let decoder = Decoder::new(BufReader::with_capacity(BUFFER, tee))?;
+    let compression = decoder.suffix();
     let mut tar = BufReader::with_capacity(BUFFER, Hashing::new(decoder));
     let applied = layer::apply(&mut tar, dir, &Limits::default());
     let (decoder, diff_id) = tar.into_inner().into_parts();
     let mut tee = decoder.into_inner();
-    match &applied {
-        // Broken data: read on to learn whether the bytes are those that were announced.
-        Err(e) if e.kind == Kind::Invalid => {
-            io::copy(&mut tee, &mut io::sink()).map_err(unwrap)?;
-        }
-        Err(e) => return Err(e.clone()),
-        Ok(_) => {
-            // After the end of the archive the decoder has read everything; a plain tar too.
-            io::copy(&mut tee, &mut io::sink()).map_err(unwrap)?;
-        }
+    if let Err(e) = &applied
+        && e.kind != Kind::Invalid
+    {
+        return Err(e.clone());
     }
+    // Also of broken data: the digest of the whole tells whether it broke on its way.
+    io::copy(&mut tee, &mut io::sink()).map_err(unwrap)?;
     let tee = tee.into_inner();
     let (digest, size) = tee.source.finish();
-    Ok(Unpacked { applied, blob: (digest, size), diff_id, writer: tee.writer })
+    Ok(Unpacked { applied, blob: (digest, size), diff_id, compression, writer: tee.writer })
 }
 
 /// An error of ours that travelled inside an [`io::Error`].
@@ -295,6 +312,15 @@ impl<R: BufRead> Decoder<R> {
             }
         }
         Ok(Decoder::Plain(source))
+    }
+
+    /// What a media type appends.
+    pub fn suffix(&self) -> &'static str {
+        match self {
+            Decoder::Plain(_) => "",
+            Decoder::Gzip(_) => "+gzip",
+            Decoder::Zstd(_) => "+zstd",
+        }
     }
 
     pub fn into_inner(self) -> R {

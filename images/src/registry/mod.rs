@@ -87,7 +87,7 @@ fn pull_with(
     if let Some(wanted) = &platform {
         check_platform(r, wanted, &doc)?;
     }
-    let layers = pair(&layers, &doc).map_err(|e| e.context(r))?;
+    let layers = Layer::pair(&layers, &doc).map_err(|e| e.context(r))?;
     // The ID that tells whether all is here is written last, as the record.
     store.write_blob(&config.digest, &config_bytes)?;
     store.write_blob(&manifest_digest, &manifest_bytes)?;
@@ -143,20 +143,6 @@ fn check_platform(r: &Reference, wanted: &Platform, doc: &ImageConfig) -> Result
         ))
         .with_hint("leave --platform away, or choose another tag")),
     }
-}
-
-/// Layers with their diff IDs, which only the configuration knows.
-fn pair(layers: &[Descriptor], doc: &ImageConfig) -> Result<Vec<Layer>> {
-    let diff_ids = &doc.rootfs.diff_ids;
-    if layers.len() != diff_ids.len() {
-        return Err(Error::invalid("the manifest and the configuration disagree").with_cause(format!(
-            "{} layers in the manifest, {} in the configuration",
-            layers.len(),
-            diff_ids.len()
-        )));
-    }
-    let pairs = std::iter::zip(layers, diff_ids);
-    Ok(pairs.map(|(l, d)| Layer { blob: l.digest.clone(), size: l.size, diff_id: d.clone() }).collect())
 }
 
 /// One repository of a registry, through the distribution API.
