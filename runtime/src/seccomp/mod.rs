@@ -19,7 +19,7 @@ use plan::Result;
 use crate::spec::Seccomp;
 use numbers::{Abi, calls};
 use policy::{ALLOW, NO_SUCH_CALL, NOT_PERMITTED, Rule, Table, Verdict};
-use profile::{Answer, GRANTS};
+use profile::{Answer, answer, unconditional};
 
 /// The filter for a container with this bounding set; empty if there is to be none.
 ///
@@ -56,10 +56,10 @@ fn default_tables(host: &Host, bounding: u64) -> Vec<Table> {
 fn default_table(abi: Abi, bounding: u64) -> Table {
     // A call newer than the profile is not forbidden but unknown: a C library that tries it must
     // learn that it does not exist and take the older way.
-    let newest = newest(abi, |row| GRANTS[row].unconditional());
+    let newest = newest(abi, unconditional);
     let known = calls(abi).filter(|(n, _)| *n <= newest || *n >= numbers::PRIVATE_BASE);
     let verdicts = known.map(|(n, row)| {
-        let verdict = match GRANTS[row].answer(bounding) {
+        let verdict = match answer(row, bounding) {
             Answer::Allow => Verdict::Always(ALLOW),
             Answer::NotPermitted => Verdict::Always(NOT_PERMITTED),
             Answer::NoSuchCall => Verdict::Always(NO_SUCH_CALL),

@@ -28,7 +28,29 @@ impl Abi {
 
 /// Position of a call in [`SYSCALLS`].
 pub(super) fn row(name: &str) -> Option<usize> {
-    SYSCALLS.binary_search_by(|(n, _)| (*n).cmp(name)).ok()
+    let mut padded = [0; LONGEST];
+    padded.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    NAMES.binary_search(&padded).ok()
+}
+
+/// The names once more, without pointers: a table of `&str` would have to be relocated, page by page,
+/// at every start of a position-independent binary. Zeros sort before letters, as the ends of strings do.
+static NAMES: [[u8; LONGEST]; SYSCALLS.len()] = padded_names();
+const LONGEST: usize = 28;
+
+const fn padded_names() -> [[u8; LONGEST]; SYSCALLS.len()] {
+    let mut names = [[0; LONGEST]; SYSCALLS.len()];
+    let mut row = 0;
+    while row < SYSCALLS.len() {
+        let name = SYSCALLS[row].0.as_bytes();
+        let mut i = 0;
+        while i < name.len() {
+            names[row][i] = name[i];
+            i += 1;
+        }
+        row += 1;
+    }
+    names
 }
 
 /// Not a call of this ABI.

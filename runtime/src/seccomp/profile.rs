@@ -102,7 +102,7 @@ const WITH_CAP: [(u32, &str); 14] = [
 ];
 const SYS_ADMIN: u32 = 21;
 
-/// Allowed when the test passes (an earlier line of the call in `WITH_CAP` goes first).
+/// Allowed when the test passes; a capability of `WITH_CAP` spares it.
 const CHECKED: [(&str, Test); 4] = [
     ("clone", Test::NoBits { arg: 0, bits: NEW_NAMESPACES }),
     ("personality", Test::OneOf { arg: 0, spans: PERSONALITIES }),
@@ -124,23 +124,6 @@ const PERSONALITIES: &[(u32, u32)] =
 /// kernel looks at the low 32 bits only, and so does the test: 38 + 2^32 is AF_ALG too.
 const FAMILIES: &[(u32, u32)] = &[(0, 11), (13, 18), (21, 22), (24, 24), (26, 33), (35, 36), (39, 39), (41, 45)];
 
-/// What the profile says of one call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Grant {
-    /// Capabilities any of which allows the call; [`ANYONE`] needs none.
-    caps: u64,
-    /// Tried when they do not.
-    test: Option<Test>,
-    /// The refusal is ENOSYS.
-    unknown: bool,
-}
-
-const ANYONE: u64 = u64::MAX;
-
-/// One [`Grant`] per row of [`SYSCALLS`], put together by the compiler; a misspelt name does not
-/// compile.
-pub(super) static GRANTS: [Grant; SYSCALLS.len()] = grants();
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Allow,
@@ -150,46 +133,57 @@ pub(super) enum Answer {
     NoSuchCall,
 }
 
-impl Grant {
-    /// The answer to a container with this bounding set.
-    pub(super) fn answer(&self, bounding: u64) -> Answer {
-        match self.test {
-            _ if self.caps == ANYONE || self.caps & bounding != 0 => Answer::Allow,
-            Some(test) => Answer::If(test),
-            None if self.unknown => Answer::NoSuchCall,
-            None => Answer::NotPermitted,
-        }
+/// The answer to a container with this bounding set.
+pub(super) fn answer(row: usize, bounding: u64) -> Answer {
+    if unconditional(row) || CAPS[row] & bounding != 0 {
+        return Answer::Allow;
     }
-
-    /// Whether it is allowed to anyone, which makes it count when the newest known call is looked for.
-    pub(super) fn unconditional(&self) -> bool {
-        self.caps == ANYONE
+    match CHECKED_ROWS.iter().position(|checked| *checked == row) {
+        Some(i) => Answer::If(CHECKED[i].1),
+        None if row == CLONE3 => Answer::NoSuchCall,
+        None => Answer::NotPermitted,
     }
 }
 
-const fn grants() -> [Grant; SYSCALLS.len()] {
-    let mut grants = [Grant { caps: 0, test: None, unknown: false }; SYSCALLS.len()];
+/// Whether the call is allowed to anyone, which makes it count when the newest known one is sought.
+pub(super) fn unconditional(row: usize) -> bool {
+    CAPS[row] == ANYONE
+}
+
+/// For each row of [`SYSCALLS`] the capabilities any of which allows the call. Put together by the
+/// compiler, so that a misspelt name does not compile and the start of a container looks up nothing.
+static CAPS: [u64; SYSCALLS.len()] = caps();
+const ANYONE: u64 = u64::MAX;
+const CLONE3: usize = find(b"clone3");
+const CHECKED_ROWS: [usize; CHECKED.len()] = checked_rows();
+
+const fn caps() -> [u64; SYSCALLS.len()] {
+    let mut caps = [0; SYSCALLS.len()];
     let mut i = 0;
     while i < ALWAYS.len() {
-        add_caps(&mut grants, ALWAYS[i], ANYONE);
+        add_caps(&mut caps, ALWAYS[i], ANYONE);
         i += 1;
     }
     i = 0;
     while i < WITH_CAP.len() {
-        add_caps(&mut grants, WITH_CAP[i].1, 1 << WITH_CAP[i].0);
+        add_caps(&mut caps, WITH_CAP[i].1, 1 << WITH_CAP[i].0);
         i += 1;
     }
-    i = 0;
-    while i < CHECKED.len() {
-        grants[find(CHECKED[i].0.as_bytes())].test = Some(CHECKED[i].1);
+    caps
+}
+
+const fn checked_rows() -> [usize; CHECKED.len()] {
+    let mut rows = [0; CHECKED.len()];
+    let mut i = 0;
+    while i < rows.len() {
+        rows[i] = find(CHECKED[i].0.as_bytes());
         i += 1;
     }
-    grants[find(b"clone3")].unknown = true;
-    grants
+    rows
 }
 
 /// Adds `caps` to each of the names, which are separated by spaces.
-const fn add_caps(grants: &mut [Grant; SYSCALLS.len()], names: &str, caps: u64) {
+const fn add_caps(rows: &mut [u64; SYSCALLS.len()], names: &str, caps: u64) {
     let mut rest = names.as_bytes();
     while !rest.is_empty() {
         let mut end = 0;
@@ -197,7 +191,7 @@ const fn add_caps(grants: &mut [Grant; SYSCALLS.len()], names: &str, caps: u64) 
             end += 1;
         }
         let (name, tail) = rest.split_at(end);
-        grants[find(name)].caps |= caps;
+        rows[find(name)] |= caps;
         rest = match tail {
             [b' ', more @ ..] => more,
             _ => tail,
