@@ -17,7 +17,7 @@ use libc::{
 use plan::{Error, Result};
 
 use super::numbers::Abi;
-use super::policy::{Op, Rule, Table, Test, Verdict};
+use super::policy::{Check, Op, Outcome, Table, Test};
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -31,7 +31,7 @@ const REACH: usize = 250;
 
 /// The whole filter: a table per ABI, the first one quickest; any other ABI is killed.
 pub(super) fn assemble(tables: &[Table]) -> Result<Vec<sock_filter>> {
-    let mut code = Code { reversed: Vec::with_capacity(512), returns: Vec::with_capacity(64) };
+    let mut code = Code { reversed: Vec::with_capacity(300), returns: Vec::new() };
     let entries: Vec<Label> = tables.iter().rev().map(|t| code.table(t)).collect();
     let mut other = Target::Return(libc::SECCOMP_RET_KILL_PROCESS);
     for (table, entry) in tables.iter().rev().zip(entries) {
@@ -135,10 +135,10 @@ impl Code {
 
     fn table(&mut self, table: &Table) -> Label {
         let mut spans = Vec::with_capacity(table.spans.len());
-        for (start, verdict) in &table.spans {
-            let target = match verdict {
-                Verdict::Always(action) => Target::Return(*action),
-                Verdict::First { rules, otherwise } => self.rules(table.abi, rules, *otherwise),
+        for (start, outcome) in &table.spans {
+            let target = match outcome {
+                Outcome::Return(action) => Target::Return(*action),
+                Outcome::Check(i) => self.check(table.abi, &table.checks[usize::from(*i)]),
             };
             spans.push((*start, target));
         }
@@ -147,9 +147,9 @@ impl Code {
         self.load(NUMBER)
     }
 
-    fn rules(&mut self, abi: Abi, rules: &[Rule], otherwise: u32) -> Target {
-        let mut next = Target::Return(otherwise);
-        for rule in rules.iter().rev() {
+    fn check(&mut self, abi: Abi, check: &Check) -> Target {
+        let mut next = Target::Return(check.otherwise);
+        for rule in check.rules.iter().rev() {
             let mut then = Target::Return(rule.action);
             for test in rule.tests.iter().rev() {
                 then = Target::At(self.test(abi, test, then, next));

@@ -9,7 +9,7 @@ use plan::{Error, Result};
 use serde_json::Value;
 
 use super::numbers::{self, Abi, calls};
-use super::policy::{NO_SUCH_CALL, Op, Rule, Table, Test, Verdict};
+use super::policy::{Check, NO_SUCH_CALL, Op, Rule, Table, Test, Verdict};
 use super::{Host, newest};
 
 /// The tables of a profile for this host and bounding set; `None` if it asks for no filter at all
@@ -275,7 +275,7 @@ impl Profile {
             let call = self.rows.get(&row)?;
             let verdict = match call.always {
                 Some(action) => Verdict::Always(action),
-                None => Verdict::First { rules: call.first.clone(), otherwise: self.default },
+                None => Verdict::Checked(Check { rules: call.first.clone(), otherwise: self.default }),
             };
             Some((n, verdict))
         });

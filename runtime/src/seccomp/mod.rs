@@ -18,7 +18,7 @@ use plan::Result;
 
 use crate::spec::Seccomp;
 use numbers::{Abi, calls};
-use policy::{ALLOW, NO_SUCH_CALL, NOT_PERMITTED, Rule, Table, Verdict};
+use policy::{ALLOW, Check, NO_SUCH_CALL, NOT_PERMITTED, Rule, Table, Verdict};
 use profile::{Answer, answer, unconditional};
 
 /// The filter for a container with this bounding set; empty if there is to be none.
@@ -64,7 +64,8 @@ fn default_table(abi: Abi, bounding: u64) -> Table {
             Answer::NotPermitted => Verdict::Always(NOT_PERMITTED),
             Answer::NoSuchCall => Verdict::Always(NO_SUCH_CALL),
             Answer::If(test) => {
-                Verdict::First { rules: vec![Rule { tests: vec![test], action: ALLOW }], otherwise: NOT_PERMITTED }
+                let rules = vec![Rule { tests: vec![test], action: ALLOW }];
+                Verdict::Checked(Check { rules, otherwise: NOT_PERMITTED })
             }
         };
         (n, verdict)

@@ -40,22 +40,35 @@ pub(super) struct Rule {
     pub action: u32,
 }
 
+/// The first rule that applies, else `otherwise`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    pub rules: Vec<Rule>,
+    pub otherwise: u32,
+}
+
+/// What is to become of one call.
 pub(super) enum Verdict {
     Always(u32),
-    /// The first rule that applies, else `otherwise`.
-    First {
-        rules: Vec<Rule>,
-        otherwise: u32,
-    },
+    Checked(Check),
+}
+
+/// A verdict within a [`Table`], kept small: a start touches the table's pages for the first time,
+/// and in a virtual machine each page costs microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Return(u32),
+    /// An entry of `checks`.
+    Check(u16),
 }
 
 /// One ABI's verdicts.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     pub abi: Abi,
-    /// (first number, verdict up to the next span), ascending from 0, covering every number.
-    pub spans: Vec<(u32, Verdict)>,
+    /// (first number, outcome up to the next span), ascending from 0, covering every number.
+    pub spans: Vec<(u32, Outcome)>,
+    pub checks: Vec<Check>,
 }
 
 impl Table {
@@ -68,16 +81,22 @@ impl Table {
         newest: u32,
         beyond: u32,
     ) -> Table {
-        let mut table = Table { abi, spans: Vec::with_capacity(128) };
+        let mut table = Table { abi, spans: Vec::with_capacity(96), checks: Vec::new() };
         let mut next = 0;
         for (n, verdict) in calls {
             table.fill(next, n, gaps, newest, beyond);
-            table.add(n, verdict);
+            match verdict {
+                Verdict::Always(action) => table.add(n, Outcome::Return(action)),
+                Verdict::Checked(check) => {
+                    table.add(n, Outcome::Check(table.checks.len() as u16));
+                    table.checks.push(check);
+                }
+            }
             next = n + 1;
         }
         table.fill(next, u32::MAX, gaps, newest, beyond);
         if abi == Abi::X86_64 {
-            table.add(X32, Verdict::Always(NO_SUCH_CALL));
+            table.add(X32, Outcome::Return(NO_SUCH_CALL));
         }
         table
     }
@@ -85,17 +104,17 @@ impl Table {
     /// The numbers from `from` up to `to`, none of which is a call.
     fn fill(&mut self, from: u32, to: u32, gaps: u32, newest: u32, beyond: u32) {
         if from < to && from <= newest {
-            self.add(from, Verdict::Always(gaps));
+            self.add(from, Outcome::Return(gaps));
         }
         let unknown = from.max(newest.saturating_add(1));
         if unknown < to {
-            self.add(unknown, Verdict::Always(beyond));
+            self.add(unknown, Outcome::Return(beyond));
         }
     }
 
-    fn add(&mut self, start: u32, verdict: Verdict) {
-        if self.spans.last().is_none_or(|(_, last)| *last != verdict) {
-            self.spans.push((start, verdict));
+    fn add(&mut self, start: u32, outcome: Outcome) {
+        if self.spans.last().is_none_or(|(_, last)| *last != outcome) {
+            self.spans.push((start, outcome));
         }
     }
 }

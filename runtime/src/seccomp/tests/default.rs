@@ -197,13 +197,13 @@ fn the_32_bit_abis_are_filtered_by_their_own_numbers() {
 /// The default profile said twice must agree: by the table, and by the filter made of it.
 #[test]
 fn every_number_gets_the_tables_verdict() {
-    use super::super::policy::Verdict;
+    use super::super::policy::Outcome;
     for host in [&X86, &ARM] {
         let f = filter_for(host, &DEFAULT);
         for table in default_tables(host, crate::caps::mask(&DEFAULT)) {
             for n in (0..600).chain(0xf_0000..0xf_0010) {
-                let (_, verdict) = table.spans.iter().rev().find(|(start, _)| *start <= n).unwrap();
-                if let Verdict::Always(action) = verdict {
+                let (_, outcome) = table.spans.iter().rev().find(|(start, _)| *start <= n).unwrap();
+                if let Outcome::Return(action) = outcome {
                     assert_eq!(answer(&f, table.abi, n, [u64::MAX; 6]), *action, "{n} on {:?}", table.abi);
                 }
             }
