@@ -14,12 +14,14 @@ pub mod monitor;
 pub mod oci;
 pub mod planner;
 pub mod relay;
+pub mod rlimit;
 pub mod rootfs;
 pub mod seccomp;
 pub mod spec;
 pub mod state;
 pub mod step;
 pub mod sys;
+pub mod sysctl;
 #[cfg(test)]
 mod test_dir;
 pub mod tty;

@@ -314,7 +314,7 @@ fn too_large(path: &str) -> Error {
 
 /// Opens one of the two files, if it exists. Symbolic links are followed (the root is the image's, so
 /// they cannot leave it), but not /proc's magic ones, which could name what rrun has open.
-fn open(path: &'static str) -> Result<Option<File>> {
+fn open(path: &str) -> Result<Option<File>> {
     let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let fd = match rustix::fs::openat2(rustix::fs::CWD, path, how, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
         Ok(fd) => fd,
@@ -333,3 +333,6 @@ fn open(path: &'static str) -> Result<Option<File>> {
     }
     Ok(Some(File::from(fd)))
 }
+
+#[cfg(test)]
+mod tests;

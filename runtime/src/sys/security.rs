@@ -175,3 +175,206 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
     let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    use super::*;
+    use crate::caps::DEFAULT;
+    use crate::spec::Seccomp;
+
+    /// Runs `body` in a forked child and returns the numbers that it wrote.
+    fn in_child(body: impl FnOnce(&mut dyn FnMut(i64))) -> Vec<i64> {
+        let mut fds = [0; 2];
+        // SAFETY: `fds` has room for the two descriptors, which become owned at once; the forked child
+        // only writes to the pipe and leaves by _exit, so that no destructor of the test runs twice.
+        let (mut reader, mut writer, pid) = unsafe {
+            assert_eq!(libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC), 0);
+            let reader = std::fs::File::from(OwnedFd::from_raw_fd(fds[0]));
+            let writer = std::fs::File::from(OwnedFd::from_raw_fd(fds[1]));
+            (reader, Some(writer), libc::fork())
+        };
+        if pid == 0 {
+            let out = writer.as_mut().expect("still here");
+            let ok = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                body(&mut |n| out.write_all(&n.to_ne_bytes()).expect("pipe"))
+            }));
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(i32::from(ok.is_err())) }
+        }
+        drop(writer.take());
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).expect("pipe");
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0, "the child failed");
+        bytes.chunks(8).map(|c| i64::from_ne_bytes(c.try_into().expect("eight bytes"))).collect()
+    }
+
+    /// A system call with integer arguments that touch no memory: 0 or a positive result is 0, an error
+    /// its errno.
+    fn call(number: libc::c_long, args: [u64; 5]) -> i64 {
+        // SAFETY: the callers pass integers and null pointers only; the kernel checks both.
+        let rc = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4]) };
+        if rc >= 0 { 0 } else { io::Error::last_os_error().raw_os_error().map_or(-1, i64::from) }
+    }
+
+    fn default_filter() -> Vec<libc::sock_filter> {
+        let caps: Vec<String> = DEFAULT.iter().map(|c| c.to_string()).collect();
+        crate::seccomp::compile(&Seccomp::Default, &caps).expect("the default profile compiles")
+    }
+
+    const EPERM: i64 = libc::EPERM as i64;
+    const ENOSYS: i64 = libc::ENOSYS as i64;
+    const EAFNOSUPPORT: i64 = libc::EAFNOSUPPORT as i64;
+
+    /// The kernel's verdict on the default filter, without privilege: no_new_privs allows it.
+    #[test]
+    fn the_kernel_takes_the_default_filter_and_answers_by_it() {
+        let table: &[(&str, libc::c_long, [u64; 5], &[i64])] = &[
+            ("unshare(NEWUSER)", libc::SYS_unshare, [0x1000_0000, 0, 0, 0, 0], &[EPERM]),
+            ("unshare(0)", libc::SYS_unshare, [0; 5], &[EPERM]),
+            ("mount", libc::SYS_mount, [0; 5], &[EPERM]),
+            ("setns", libc::SYS_setns, [u64::MAX, 0, 0, 0, 0], &[EPERM]),
+            ("keyctl", libc::SYS_keyctl, [0; 5], &[EPERM]),
+            ("bpf", libc::SYS_bpf, [0; 5], &[EPERM]),
+            ("io_uring_setup", libc::SYS_io_uring_setup, [0; 5], &[EPERM]),
+            ("open_by_handle_at", libc::SYS_open_by_handle_at, [0; 5], &[EPERM]),
+            ("clone3", libc::SYS_clone3, [0; 5], &[ENOSYS]),
+            ("clone(NEWUSER)", libc::SYS_clone, [0x1000_0011, 0, 0, 0, 0], &[EPERM]),
+            ("number 1000", 1000, [0; 5], &[ENOSYS]),
+            ("socket(AF_ALG)", libc::SYS_socket, [38, 5, 0, 0, 0], &[EPERM]),
+            ("socket(AF_ALG + 2^32)", libc::SYS_socket, [38 | 1 << 32, 5, 0, 0, 0], &[EPERM]),
+            ("socket(AF_VSOCK)", libc::SYS_socket, [40, 1, 0, 0, 0], &[EPERM]),
+            ("socket(AF_UNIX)", libc::SYS_socket, [1, 1, 0, 0, 0], &[0]),
+            ("socket(AF_INET)", libc::SYS_socket, [2, 1, 0, 0, 0], &[0, EAFNOSUPPORT]),
+            ("socket(AF_UNSPEC)", libc::SYS_socket, [0, 1, 0, 0, 0], &[EAFNOSUPPORT]),
+            ("personality(query)", libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0], &[0]),
+            ("personality(ADDR_NO_RANDOMIZE)", libc::SYS_personality, [0x4_0000, 0, 0, 0, 0], &[EPERM]),
+            ("ptrace(TRACEME)", libc::SYS_ptrace, [0; 5], &[0]),
+            ("getppid", libc::SYS_getppid, [0; 5], &[0]),
+            ("memfd_create(null)", libc::SYS_memfd_create, [0; 5], &[libc::EFAULT as i64]),
+        ];
+        let filter = default_filter();
+        let answers = in_child(|tell| {
+            no_new_privileges().expect("no_new_privs");
+            install_seccomp(&filter).expect("the kernel accepts the filter");
+            for (_, number, args, _) in table {
+                tell(call(*number, *args));
+            }
+        });
+        assert_eq!(answers.len(), table.len());
+        for ((name, _, _, expected), got) in table.iter().zip(answers) {
+            assert!(expected.contains(&got), "{name}: errno {got}, expected {expected:?}");
+        }
+    }
+
+    /// Through the 32-bit door: the i386 table must guard it.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn int_80_is_filtered_by_the_32_bit_table() {
+        /// An i386 system call of a 64-bit process.
+        fn int80(number: u32, a: u32, b: u32) -> i64 {
+            let result: i32;
+            // SAFETY: integers only; rbx, which the compiler reserves, is put back.
+            unsafe {
+                std::arch::asm!(
+                    "xchg {a:r}, rbx",
+                    "int 0x80",
+                    "xchg {a:r}, rbx",
+                    a = inout(reg) u64::from(a) => _,
+                    inlateout("eax") number => result,
+                    in("ecx") b, in("edx") 0, in("esi") 0, in("edi") 0,
+                    lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+                );
+            }
+            i64::from(if result < 0 { -result } else { 0 })
+        }
+        let filter = default_filter();
+        // getpid, keyctl, clone3, unshare, socketcall(SOCKET), socket(AF_ALG), socket(AF_UNIX).
+        let calls = [(20, 0, 0), (288, 0, 0), (435, 0, 0), (310, 0, 0), (102, 1, 0), (359, 38, 5), (359, 1, 1)];
+        let plain = in_child(|tell| tell(int80(20, 0, 0)));
+        let answers = in_child(|tell| {
+            no_new_privileges().expect("no_new_privs");
+            install_seccomp(&filter).expect("the kernel accepts the filter");
+            for (number, a, b) in calls {
+                tell(int80(number, a, b));
+            }
+        });
+        if plain != [0] {
+            return; // this kernel has no 32-bit calls
+        }
+        assert_eq!(answers, [0, EPERM, ENOSYS, EPERM, EPERM, EPERM, 0]);
+    }
+
+    #[test]
+    fn dropping_needs_no_privilege_where_nothing_is_left_to_drop() {
+        let left = in_child(|tell| {
+            let have = own_capabilities().expect("capget");
+            // Everything that is there is kept, or may be dropped by root.
+            let keep = (0..64).filter(|n| in_bounding(*n)).fold(0, |m, n| m | 1u64 << n);
+            drop_bounding(keep).expect("nothing to drop");
+            set_ambient(0).expect("clearing is always allowed");
+            set_capabilities(&Masks::default()).expect("giving up is always allowed");
+            tell((have & !ALL) as i64);
+            tell(own_capabilities().expect("capget") as i64);
+        });
+        assert_eq!(left, [0, 0]);
+    }
+
+    #[test]
+    fn descriptors_get_closed_on_exec() {
+        let flags = in_child(|tell| {
+            // SAFETY: dup and fcntl of descriptors of this process.
+            let (fd, before) = unsafe {
+                let fd = libc::dup(2);
+                (fd, libc::fcntl(fd, libc::F_GETFD))
+            };
+            cloexec_from(3).expect("close_range");
+            // SAFETY: as above.
+            let (after, stderr) = unsafe { (libc::fcntl(fd, libc::F_GETFD), libc::fcntl(2, libc::F_GETFD)) };
+            for f in [before, after, stderr] {
+                tell(i64::from(f));
+            }
+        });
+        assert_eq!(flags, [0, i64::from(libc::FD_CLOEXEC), 0]);
+    }
+
+    /// What only root can: become someone else, with and without capabilities.
+    #[test]
+    fn root_becomes_a_user_with_exactly_the_capabilities_given() {
+        // SAFETY: no arguments.
+        if unsafe { libc::geteuid() } != 0 || own_capabilities().expect("capget") & 0xa804_25fb != 0xa804_25fb {
+            return; // the black-box tests cover this where the unit tests run unprivileged
+        }
+        let ids = Ids { uid: 1000, gid: 1001, groups: vec![1001, 7], home: None };
+        let bind = 1 << 10;
+        for (caps, expected) in [
+            (Masks { bounding: 0xa804_25fb, ..Masks::default() }, [0u64, 0, 0, 0, 0xa804_25fb]),
+            (
+                Masks { bounding: 0xa804_25fb, effective: bind, permitted: bind, inheritable: bind, ambient: bind },
+                [bind, bind, bind, bind, 0xa804_25fb],
+            ),
+        ] {
+            let got = in_child(|tell| {
+                assume(&ids, &caps).expect("root may");
+                let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+                let field = |name: &str| {
+                    let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("a status field");
+                    line.trim().to_string()
+                };
+                for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:", "CapBnd:"] {
+                    tell(i64::from_str_radix(&field(set), 16).expect("hex"));
+                }
+                tell(i64::from(field("Uid:") == "1000\t1000\t1000\t1000" && field("Gid:") == "1001\t1001\t1001\t1001"));
+                tell(i64::from(field("Groups:") == "7 1001"));
+                tell(i64::from(rustix::thread::get_keep_capabilities().expect("prctl")));
+            });
+            let expected: Vec<i64> = expected.iter().map(|n| *n as i64).chain([1, 1, 0]).collect();
+            assert_eq!(got, expected);
+        }
+    }
+}
