@@ -5,7 +5,7 @@
 
 pub mod protocol;
 
-use crate::relay::{self, BACKLOG, CHUNK, Flow, Outputs, Remote};
+use crate::relay::{self, BACKLOG, Flow, Outputs, Remote};
 use crate::sys::poll::{Poll, READ, WRITE};
 use plan::{Error, Kind, Result, ResultExt};
 use protocol::{Channel, Tag};
@@ -128,12 +128,14 @@ pub fn client(stream: UnixStream, options: AttachOptions) -> Result<AttachEnd> {
 pub fn client_with(stream: UnixStream, stdio: &relay::Stdio<'_>, options: AttachOptions) -> Result<AttachEnd> {
     let mut channel = Channel::new(stream.into())?;
     channel.push_json(Tag::Request, &json!({ "attach": { "stdin": options.stdin } }));
-    relay::run(&mut Framed { channel, end: None }, stdio, options)
+    relay::run(&mut Framed { channel, credit: protocol::WINDOW, end: None }, stdio, options)
 }
 
 /// The container as seen through its monitor's socket.
 struct Framed {
     channel: Channel,
+    /// How many bytes of input we may send.
+    credit: usize,
     end: Option<AttachEnd>,
 }
 
@@ -149,6 +151,10 @@ impl Framed {
                 }
                 Tag::Reply => {
                     protocol::outcome(payload)?;
+                }
+                Tag::Credit => {
+                    let more = protocol::decode_number(payload).and_then(|n| usize::try_from(n).ok());
+                    self.credit = self.credit.saturating_add(more.unwrap_or(0));
                 }
                 // Only clients send the others.
                 _ => {}
@@ -186,10 +192,11 @@ impl Remote for Framed {
     }
 
     fn input_room(&self) -> usize {
-        (BACKLOG + CHUNK).saturating_sub(self.channel.backlog())
+        self.credit
     }
 
     fn input(&mut self, bytes: &[u8]) {
+        self.credit = self.credit.saturating_sub(bytes.len());
         for piece in bytes.chunks(protocol::MAX_STREAM) {
             self.channel.push(Tag::Stdin, piece);
         }

@@ -12,6 +12,10 @@
 //! | `{"stats":{}}` | `{"ok":{"pid":…,"clients":…,"log_dropped":…}}` |
 //! | anything else | what the monitor's service answers (refreshing its network, say) |
 //!
+//! Of its standard input a client sends at most [`WINDOW`] bytes before the monitor has passed some
+//! on and says so with [`Tag::Credit`]: so the connection never fills up with input that nobody reads,
+//! and a signal or a resize behind it always gets through.
+//!
 //! A refusal is `{"error":{…}}`, a [`plan::Error`]. More requests may follow on the same connection.
 
 use crate::relay::{Flow, Port, Queue};
@@ -22,6 +26,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The most bytes of a stream in one frame.
 pub const MAX_STREAM: usize = 64 * 1024;
+
+/// The most bytes of standard input under way from one client.
+pub const WINDOW: usize = 256 * 1024;
 
 /// The longest message of all: an answer. A client that claims more is cut off.
 const MAX_FRAME: usize = 1024 * 1024;
@@ -49,9 +56,11 @@ pub enum Tag {
     Stderr,
     /// Monitor: the container has ended, after the last output. A little-endian i32, the exit code.
     Exit,
+    /// Monitor: a little-endian i32, how many more bytes of standard input may be sent.
+    Credit,
 }
 
-const TAGS: [Tag; 10] = [
+const TAGS: [Tag; 11] = [
     Tag::Request,
     Tag::Reply,
     Tag::Stdin,
@@ -62,6 +71,7 @@ const TAGS: [Tag; 10] = [
     Tag::Stdout,
     Tag::Stderr,
     Tag::Exit,
+    Tag::Credit,
 ];
 
 impl Tag {
@@ -116,6 +126,11 @@ impl Channel {
     /// Sends what the socket takes. An error means that the other end is gone.
     pub fn flush(&mut self) -> io::Result<Flow> {
         self.outbox.drain(&self.port)
+    }
+
+    /// Drops what was to be sent: nobody is there to read it.
+    pub fn forget_backlog(&mut self) {
+        self.outbox.clear();
     }
 
     /// Reads once. `End` means that the other end has closed.
@@ -186,7 +201,7 @@ pub fn decode_size(payload: &[u8]) -> Option<(u16, u16)> {
     Some((u16::from_le_bytes([b[0], b[1]]), u16::from_le_bytes([b[2], b[3]])))
 }
 
-/// The payload of [`Tag::Signal`] and [`Tag::Exit`].
+/// The payload of [`Tag::Signal`], [`Tag::Exit`] and [`Tag::Credit`].
 pub fn decode_number(payload: &[u8]) -> Option<i32> {
     <[u8; 4]>::try_from(payload).ok().map(i32::from_le_bytes)
 }
@@ -224,7 +239,7 @@ mod tests {
 
     #[test]
     fn another_protocol_is_refused_before_it_costs_memory() {
-        for bytes in [&b"GET / HTTP/1.1\r\n"[..], &[1, 255, 255, 255, 255], &[0, 0, 0, 0, 0], &[11, 0, 0, 0, 0]] {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], &[1, 255, 255, 255, 255], &[0, 0, 0, 0, 0], &[12, 0, 0, 0, 0]] {
             let (a, b) = socketpair().unwrap();
             let mut channel = Channel::new(b).unwrap();
             rustix::io::write(&a, bytes).unwrap();

@@ -1,9 +1,14 @@
 //! The process beside each container: it holds the terminal or pipes, writes the log, serves
 //! `monitor.sock`, and is there when the container ends.
 
+mod clients;
 mod report;
+mod stdio;
+mod watch;
 
 pub use report::{Outcome, Report, Started};
+pub use stdio::{Pipes, pipes};
+pub use watch::{Exit, Farewell, NoService, Service, Setup, run};
 
 use plan::Result;
 use std::os::fd::BorrowedFd;

@@ -32,8 +32,8 @@ impl Remote for Direct {
     fn turn(&mut self, poll: &Poll, out: &mut Outputs) -> Result<()> {
         self.program.turn(poll)?;
         for (stream, queue) in [(Stream::Stdout, &mut out.stdout), (Stream::Stderr, &mut out.stderr)] {
-            if self.program.output(stream).is_some_and(|fd| poll.events(fd) != 0) {
-                self.program.read(stream, queue);
+            if queue.len() < BACKLOG {
+                self.program.read(poll, stream, queue);
             }
         }
         Ok(())

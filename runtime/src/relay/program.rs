@@ -9,12 +9,19 @@ use plan::{Error, Result};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long output is still read after the program has ended, if something else (a process it left
-/// behind) keeps the pipe open. What the program itself wrote is in the pipe by then.
-pub const DRAIN: Duration = Duration::from_secs(2);
+/// How long we wait for the end of the output after the program has ended, if something else (a
+/// process it left behind) keeps the pipe open. What the program itself wrote is in the pipe by then
+/// and is read in any case, however long our own reader takes.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// More than any pipe or terminal holds: who still writes beyond this is not the program.
+const LEFT_BEHIND: usize = 2 * 1024 * 1024;
+
+/// How often an overdue end is looked at while our own reader is slow.
+const OVERDUE: Duration = Duration::from_millis(50);
 
 /// The parent's ends of a program's standard streams.
 pub enum Ends {
@@ -45,9 +52,20 @@ pub struct Program {
     input_queue: Queue,
     /// Close the input once the queue is empty.
     input_ends: bool,
-    stdout: Option<Port>,
-    stderr: Option<Port>,
+    stdout: Output,
+    stderr: Output,
     ended: Option<(Ending, Instant)>,
+}
+
+/// An output of the program.
+#[derive(Default)]
+struct Output {
+    /// `None` once it is at its end.
+    port: Option<Port>,
+    /// Nothing was in it when last read.
+    dry: bool,
+    /// Bytes read since the program ended.
+    afterwards: usize,
 }
 
 /// One of the program's two outputs.
@@ -75,8 +93,8 @@ impl Program {
             input,
             input_queue: Queue::default(),
             input_ends: false,
-            stdout: Some(stdout),
-            stderr,
+            stdout: Output { port: Some(stdout), ..Output::default() },
+            stderr: Output { port: stderr, ..Output::default() },
             ended: None,
         })
     }
@@ -94,8 +112,8 @@ impl Program {
         if self.ended.is_none() {
             poll.watch(&self.pidfd, READ);
         }
-        for (port, wanted) in [(&self.stdout, stdout), (&self.stderr, stderr)] {
-            if let (Some(port), true) = (port, wanted) {
+        for (output, wanted) in [(&self.stdout, stdout), (&self.stderr, stderr)] {
+            if let (Some(port), true) = (&output.port, wanted) {
                 poll.watch(port, READ);
             }
         }
@@ -124,27 +142,42 @@ impl Program {
         self.ended.get_or_insert((ending, Instant::now()));
     }
 
-    /// Reads one of the outputs into `queue`, once. `End` when it is closed for good.
-    pub fn read(&mut self, stream: Stream, queue: &mut Queue) -> Flow {
-        let slot = match stream {
+    /// Reads one of the outputs into `queue`, once, if there is something to read. Callers leave it
+    /// alone while their queue is full.
+    pub fn read(&mut self, poll: &Poll, stream: Stream, queue: &mut Queue) {
+        let overdue = self.overdue();
+        let output = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        let Some(port) = slot else { return Flow::End };
-        // No error of reading a pipe or pty can be mended: what it held is lost, so it is over.
-        let flow = queue.fill(port).unwrap_or(Flow::End);
-        if flow == Flow::End {
-            *slot = None;
+        let Some(port) = &output.port else { return };
+        if poll.events(port) == 0 && !overdue {
+            return;
         }
-        flow
+        // No error of reading a pipe or pty can be mended: what it held is lost, so it is over.
+        match queue.fill(port).unwrap_or(Flow::End) {
+            Flow::Moved(n) => {
+                output.dry = false;
+                if self.ended.is_some() {
+                    output.afterwards += n;
+                }
+            }
+            Flow::Blocked => output.dry = true,
+            Flow::End => output.port = None,
+        }
     }
 
-    /// The descriptor of an output, while it is open.
-    pub fn output(&self, stream: Stream) -> Option<BorrowedFd<'_>> {
+    /// Whether an output is at its end.
+    pub fn is_closed(&self, stream: Stream) -> bool {
         match stream {
-            Stream::Stdout => self.stdout.as_ref().map(Port::as_fd),
-            Stream::Stderr => self.stderr.as_ref().map(Port::as_fd),
+            Stream::Stdout => self.stdout.port.is_none(),
+            Stream::Stderr => self.stderr.port.is_none(),
         }
+    }
+
+    /// Whether it still takes input.
+    pub fn takes_input(&self) -> bool {
+        self.input.is_some() && !self.input_ends
     }
 
     /// Bytes of input that wait for the program to read.
@@ -153,7 +186,7 @@ impl Program {
     }
 
     pub fn input(&mut self, bytes: &[u8]) {
-        if self.input.is_some() && !self.input_ends {
+        if self.takes_input() {
             self.input_queue.push(bytes);
         }
     }
@@ -169,7 +202,7 @@ impl Program {
     }
 
     pub fn resize(&self, size: (u16, u16)) -> Result<()> {
-        match &self.stdout {
+        match &self.stdout.port {
             Some(master) if self.tty => tty::set_size(master, size),
             _ => Err(Error::conflict("the container has no terminal to resize")),
         }
@@ -188,16 +221,21 @@ impl Program {
         self.ended.map(|(ending, _)| ending)
     }
 
-    /// How it ended, once all its output has been read, or [`DRAIN`] is over.
+    /// How it ended, once all its output has been read.
     pub fn finished(&self) -> Option<Ending> {
-        let (ending, at) = self.ended?;
-        let drained = self.stdout.is_none() && self.stderr.is_none();
-        (drained || at.elapsed() >= DRAIN).then_some(ending)
+        let overdue = self.overdue();
+        let done = |o: &Output| o.port.is_none() || overdue && (o.dry || o.afterwards > LEFT_BEHIND);
+        self.ending().filter(|_| done(&self.stdout) && done(&self.stderr))
     }
 
-    /// How long until [`Program::finished`] says so without a further event.
+    /// How long until [`Program::finished`] may say so without a further event.
     pub fn timeout(&self) -> Option<Duration> {
-        self.ended.map(|(_, at)| DRAIN.saturating_sub(at.elapsed()))
+        self.ended.map(|(_, at)| DRAIN.saturating_sub(at.elapsed()).max(OVERDUE))
+    }
+
+    /// Whether it ended so long ago that an output which is still open is not waited for.
+    fn overdue(&self) -> bool {
+        self.ended.is_some_and(|(_, at)| at.elapsed() >= DRAIN)
     }
 
     pub fn release(&mut self) {

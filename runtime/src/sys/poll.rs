@@ -60,6 +60,11 @@ impl Poll {
         self.events_raw(fd.as_fd().as_raw_fd())
     }
 
+    /// Whether anything was reported at all.
+    pub fn any(&self) -> bool {
+        self.set.iter().any(|p| p.revents != 0)
+    }
+
     pub fn events_raw(&self, fd: RawFd) -> i16 {
         self.set.iter().filter(|p| p.fd == fd).fold(0, |all, p| all | p.revents)
     }
