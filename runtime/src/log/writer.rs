@@ -81,10 +81,11 @@ impl Writer {
             let ends = rest[line - 1] == b'\n';
             let text = line - usize::from(ends);
             if partial.len() + text > MAX_LINE {
-                let cut = character_boundary(rest, MAX_LINE - partial.len());
-                self.record(&[&partial, &rest[..cut]], &suffix);
-                partial.clear();
-                rest = &rest[cut..];
+                let cut = character_boundary(&partial, rest);
+                let (old, new) = (cut.min(partial.len()), cut.saturating_sub(partial.len()));
+                self.record(&[&partial[..old], &rest[..new]], &suffix);
+                partial.drain(..old);
+                rest = &rest[new..];
             } else if ends {
                 self.record(&[&partial, &rest[..line]], &suffix);
                 partial.clear();
@@ -209,11 +210,12 @@ impl Writer {
     }
 }
 
-/// The longest cut of at most `limit` bytes that does not split a character of UTF-8; `limit` itself
-/// where the text is not UTF-8 around there.
-fn character_boundary(text: &[u8], limit: usize) -> usize {
-    let is_inside = |n: usize| text.get(n).is_some_and(|b| b & 0xc0 == 0x80);
-    (limit.saturating_sub(3)..=limit).rev().find(|n| !is_inside(*n)).unwrap_or(limit)
+/// Where to cut the line that consists of `partial` and `rest`: at [`MAX_LINE`], or up to three bytes
+/// before it where that would split a character of UTF-8.
+fn character_boundary(partial: &[u8], rest: &[u8]) -> usize {
+    let byte = |n: usize| partial.get(n).or_else(|| rest.get(n - partial.len())).copied();
+    let is_inside = |n: &usize| byte(*n).is_some_and(|b| b & 0xc0 == 0x80);
+    (MAX_LINE - 3..=MAX_LINE).rev().find(|n| !is_inside(n)).unwrap_or(MAX_LINE)
 }
 
 #[cfg(test)]

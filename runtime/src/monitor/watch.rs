@@ -311,15 +311,17 @@ impl Watch<'_> {
         while let Some(number) = self.signals.next() {
             match number {
                 libc::SIGCHLD => self.reap(),
-                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
-                    // The first one counts: the container's time to end is not prolonged by more.
-                    if self.kill_at.is_none() && self.program.signal(self.stop_signal).is_ok() {
-                        self.kill_at = self.stop_timeout.map(|t| Instant::now() + t);
-                    }
-                }
+                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => self.stop(),
                 // SIGHUP, and what writing to closed or overgrown files brings as an error as well.
                 _ => {}
             }
+        }
+    }
+
+    /// Asks the container to end. The first time counts: its time to do so is not prolonged by more.
+    fn stop(&mut self) {
+        if self.kill_at.is_none() && self.program.signal(self.stop_signal).is_ok() {
+            self.kill_at = self.stop_timeout.map(|t| Instant::now() + t);
         }
     }
 
