@@ -75,6 +75,14 @@ impl Writer {
         let suffix = encode::suffix(stream, Timestamp::now());
         let mut partial = std::mem::take(&mut self.partial[stream as usize]);
         let mut rest = bytes;
+        // A character that the last read cut in two is made whole first.
+        while let [b @ 0x80..0xc0, after @ ..] = rest
+            && !partial.is_empty()
+            && bytes.len() - rest.len() < 3
+        {
+            partial.push(*b);
+            rest = after;
+        }
         while !rest.is_empty() {
             let line = rest.iter().position(|b| *b == b'\n').map_or(rest.len(), |n| n + 1);
             // The newline itself is not counted, so that 16 KiB and a newline are one record.
