@@ -28,6 +28,7 @@ pub struct Applier<'l> {
     root: Root,
     limits: &'l Limits,
     entries: u64,
+    bytes: u64,
     root_seen: bool,
     /// Times of directories, set last: making a file in one changes them.
     pending: Vec<(Vec<u8>, Moment)>,
@@ -42,6 +43,7 @@ impl<'l> Applier<'l> {
             root: Root::new(root),
             limits,
             entries: 0,
+            bytes: 0,
             root_seen: false,
             pending: Vec::new(),
             pending_bytes: 0,
@@ -76,11 +78,11 @@ impl<'l> Applier<'l> {
     }
 
     /// Sets the times that had to wait, and reports.
-    pub fn finish(mut self, bytes: u64) -> Result<Applied> {
+    pub fn finish(mut self) -> Result<Applied> {
         self.set_pending()?;
         let root = (!self.root_seen).then(PathBuf::new);
         let others = self.root.implied.into_iter().map(|path| PathBuf::from(OsString::from_vec(path)));
-        Ok(Applied { entries: self.entries, bytes, implied: root.into_iter().chain(others).collect() })
+        Ok(Applied { entries: self.entries, bytes: self.bytes, implied: root.into_iter().chain(others).collect() })
     }
 
     /// A whiteout speaks of the layers below only. A file that this layer has at the name hides
@@ -198,6 +200,7 @@ impl<'l> Applier<'l> {
         let mut end = 0;
         for extent in &member.extents {
             let (mut at, mut left) = (extent.offset, extent.length);
+            self.bytes += left;
             while left > 0 {
                 let want = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
                 let mut filled = 0;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags
 use rustix::io::Errno;
 
 use super::name::join;
-use super::{broken, shown};
+use super::{BROKEN_HINT, broken, shown};
 
 pub const OPAQUE: &str = "trusted.overlay.opaque";
 
@@ -198,7 +198,7 @@ pub fn failed(path: &[u8], errno: Errno) -> Error {
         Errno::PERM | Errno::ACCESS => {
             error.with_hint("owners, devices and capabilities of files can only be set by root: use sudo")
         }
-        Errno::LOOP | Errno::NAMETOOLONG | Errno::FBIG => error.with_kind(plan::Kind::Invalid),
+        Errno::LOOP | Errno::NAMETOOLONG | Errno::FBIG => error.with_kind(plan::Kind::Invalid).with_hint(BROKEN_HINT),
         _ => error,
     }
 }

@@ -84,11 +84,6 @@ impl<'a> Members<'a> {
         Members { input: BufReader::with_capacity(64 << 10, input), remaining: 0, padding: 0, budget, spent: 0 }
     }
 
-    /// Bytes of data that went by.
-    pub fn spent(&self) -> u64 {
-        self.spent
-    }
-
     /// The next member; its data is then read with [`Members::read`]. `None` at the end.
     pub fn next(&mut self) -> Result<Option<Member>> {
         let mut ahead = Ahead::default();

@@ -33,8 +33,8 @@ pub use tree::{remove_tree, remove_tree_at};
 pub struct Limits {
     /// Members of the archive.
     pub entries: u64,
-    /// Bytes of data in the archive, holes not counted. What is free on the file system bounds it
-    /// anyway; `None` for nothing more.
+    /// Bytes in the archive besides plain headers, holes not counted. What is free on the file system
+    /// bounds them anyway; `None` for nothing more.
     pub bytes: Option<u64>,
     /// Directories above one another in a name.
     pub depth: usize,
@@ -51,7 +51,7 @@ impl Default for Limits {
 pub struct Applied {
     /// Members of the archive.
     pub entries: u64,
-    /// Bytes of data in the archive, holes not counted.
+    /// Bytes of the files' data in the archive, holes not counted.
     pub bytes: u64,
     /// Directories that members lie in but the archive does not mention (relative to `dir`, parents
     /// first; empty: `dir` itself). They are root's, 0755, until someone who knows the layers below
@@ -77,12 +77,14 @@ pub fn apply(tar: &mut dyn Read, dir: &Path, limits: &Limits) -> Result<Applied>
         applier.apply(&member, &mut members)?;
     }
     members.drain()?;
-    applier.finish(members.spent())
+    applier.finish()
 }
+
+const BROKEN_HINT: &str = "the image is broken or hostile: ask whoever built it, or pull it anew";
 
 /// The image's fault, not the machine's.
 fn broken(problem: impl Into<String>) -> Error {
-    Error::invalid(problem).with_hint("the image is broken or hostile: ask whoever built it, or pull it anew")
+    Error::invalid(problem).with_hint(BROKEN_HINT)
 }
 
 /// A name out of a layer as it may appear in a message: no control characters (they would reach the

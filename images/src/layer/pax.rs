@@ -91,11 +91,8 @@ impl Pax {
             b"GNU.sparse.name" => self.sparse.name = name()?,
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.real_size = decimal()?,
             b"GNU.sparse.map" => self.sparse.map = map_0_1(value).ok_or_else(wrong)?,
-            b"GNU.sparse.offset" => {
-                if self.sparse.offset.replace(number::decimal(value).ok_or_else(wrong)?).is_some() {
-                    return Err(wrong());
-                }
-            }
+            b"GNU.sparse.offset" if self.sparse.offset.is_some() => return Err(wrong()),
+            b"GNU.sparse.offset" => self.sparse.offset = decimal()?,
             b"GNU.sparse.numbytes" => {
                 let offset = self.sparse.offset.take().ok_or_else(wrong)?;
                 let length = number::decimal(value).ok_or_else(wrong)?;

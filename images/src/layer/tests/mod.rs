@@ -101,6 +101,7 @@ impl Tar {
 
     pub fn device(self, flag: u8, name: &str, major: &[u8], minor: &[u8]) -> Tar {
         self.raw(flag, name.as_bytes(), b"", |h| {
+            (h.dev_major, h.dev_minor) = ([0; 8], [0; 8]);
             h.dev_major[..major.len()].copy_from_slice(major);
             h.dev_minor[..minor.len()].copy_from_slice(minor);
         })

@@ -162,12 +162,12 @@ fn python_busybox_and_bsdtar() {
 fn a_real_tree_comes_out_as_from_tar() {
     let scratch = Scratch::new();
     let archive = scratch.path("real.tar");
-    let alpine = fs::read_dir("/work/shared/images").into_iter().flatten().flatten().map(|e| e.path());
-    match alpine.filter(|p| p.to_string_lossy().ends_with(".tar.gz")).next() {
+    let mut alpine = fs::read_dir("/work/shared/images").into_iter().flatten().flatten().map(|e| e.path());
+    match alpine.find(|p| p.to_string_lossy().ends_with(".tar.gz")) {
         Some(gz) if is_root() => sh(&scratch.0, &format!("gzip -dc {} > {}", gz.display(), archive.display())),
         _ => sh(
             &scratch.0,
-            &format!("tar -c --owner={} --group={} -f {} -C /etc alternatives", me().0, me().1, archive.display()),
+            &format!("tar -c --owner={} --group={} -f {} -C /etc/alternatives .", me().0, me().1, archive.display()),
         ),
     }
     compare(&scratch, &archive, "real");
