@@ -1,0 +1,174 @@
+//! Bad input anywhere: one clear line, the right exit code, nothing half-made.
+
+use rrun_tests::Host;
+use std::fs;
+
+#[test]
+fn flags_that_cannot_mean_anything() {
+    let host = Host::new();
+    let cases: &[(&[&str], &str)] = &[
+        (&["-m", "lots"], "lots"),
+        (&["-m", "1k"], "emory"),
+        (&["--cpus", "-1"], "-1"),
+        (&["--cpus", "many"], "many"),
+        (&["--pids-limit", "x"], "x"),
+        (&["-v", "relative:"], "relative"),
+        (&["-v", "a:b:c:d"], "a:b:c:d"),
+        (&["-v", "/tmp:relative/path"], "relative/path"),
+        (&["--tmpfs", "relative"], "relative"),
+        (&["--cap-add", "SYS_NONSENSE"], "SYS_NONSENSE"),
+        (&["--ulimit", "nofile=x"], "nofile=x"),
+        (&["--ulimit", "nosuch=1"], "nosuch"),
+        (&["--security-opt", "nonsense"], "nonsense"),
+        (&["--security-opt", "seccomp=/nonexistent.json"], "/nonexistent.json"),
+        (&["--sysctl", "kernel.panic=1"], "kernel.panic"),
+        (&["-u", "4294967296"], "4294967296"),
+        (&["--ip", "banana"], "banana"),
+        (&["--mac-address", "zz"], "zz"),
+        (&["--network", "nope"], "network nope not found"),
+        (&["--network", "container:"], "container"),
+        (&["--env-file", "/nonexistent.env"], "/nonexistent.env"),
+        (&["--name", "a/b"], "a/b"),
+        (&["-w", "relative"], "relative"),
+        (&["--stop-signal", "NOPE"], "NOPE"),
+        (&["--pull", "sometimes"], "sometimes"),
+        (&["--device", "/dev/nonexistent"], "/dev/nonexistent"),
+    ];
+    for (flags, text) in cases {
+        let args = [&["run", "--rm"], *flags, &["busybox", "true"]].concat();
+        let ran = host.rrun(&args);
+        assert_eq!(ran.code, 125, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{args:?} does not name it: {}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(host.ok(&["ps", "-aq"]), "", "nothing half-made");
+}
+
+#[test]
+fn image_names() {
+    let host = Host::bare();
+    for (name, text) in [
+        ("UPPER", "must be lowercase"),
+        ("a b", "invalid reference format"),
+        ("", "invalid reference format"),
+        ("x:", "invalid reference format"),
+        ("x@sha256:12", "invalid reference format"),
+        ("-x", "-x"),
+    ] {
+        let ran = host.rrun(&["run", "--rm", "--", name, "true"]);
+        assert_eq!(ran.code, 125, "{name:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains(text) || ran.stderr.contains("invalid reference format"),
+            "{name:?}: {}",
+            ran.stderr
+        );
+    }
+    let ran = host.rrun(&["run", "--rm", "127.0.0.1:1/x", "true"]).expect(125);
+    assert!(ran.stderr.contains("127.0.0.1:1") && ran.stderr.contains("hint:"), "{}", ran.stderr);
+}
+
+#[test]
+fn damaged_state_stays_with_its_owner() {
+    let host = Host::new();
+    host.ok(&["run", "-d", "--name", "good", "--network", "none", "busybox", "sleep", "1000"]);
+    let bad = host.ok(&["create", "--name", "bad", "--network", "none", "busybox", "true"]);
+    let record = host.outside(host.root().join("containers").join(&bad).join("container.json"));
+    let good_text = fs::read_to_string(&record).expect("a record");
+    for damage in ["", "{", "null", "[]", "{\"version\":999}", &good_text[..good_text.len() / 2], "\u{0}\u{0}\u{0}"] {
+        fs::write(&record, damage).expect("damage it");
+        let ran = host.rrun(&["ps", "-a", "--format", "{{.Names}}"]).expect(0);
+        assert!(ran.stdout.lines().any(|l| l == "good"), "{damage:?}: {}", ran.stdout);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        let ran = host.rrun(&["start", "bad"]);
+        assert!(ran.code != 0 && ran.stderr.contains("container.json"), "{damage:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("hint:"), "{}", ran.stderr);
+    }
+    // A file of a newer rrun is refused, and untouched.
+    fs::write(&record, "{\"version\":999,\"everything\":\"else\"}").expect("write");
+    host.rrun(&["start", "bad"]);
+    assert_eq!(fs::read_to_string(&record).expect("read"), "{\"version\":999,\"everything\":\"else\"}");
+    host.ok(&["rm", "-f", "bad"]);
+    assert_eq!(host.ok(&["ps", "-a", "--format", "{{.Names}}"]), "good");
+    // The running one's state.
+    let id = host.ok(&["inspect", "-f", "{{.Id}}", "good"]);
+    let state = host.outside(host.state().join("containers").join(&id).join("state.json"));
+    fs::write(&state, "{\"version\":1,\"id\":\"x\",\"pid\":0").expect("damage it");
+    let ran = host.rrun(&["ps", "-a"]);
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    host.ok(&["rm", "-f", "good"]);
+}
+
+#[test]
+fn a_full_disk() {
+    let host = Host::new();
+    let root = host.dir.join("small");
+    let r = root.to_str().expect("UTF-8").to_string();
+    host.sh(&format!("mkdir {r}; mount -t tmpfs -o size=12m small {r}"));
+    let with = |args: &[&str]| host.rrun(&[&["--root", r.as_str()], args].concat());
+    with(&["import", &rrun_tests::host::env("RRUN_ROOTFS"), "busybox"]).expect(0);
+    let running = with(&[
+        "run",
+        "-d",
+        "--name",
+        "r",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 3' TERM; while :; do echo x; sleep 0.01; done",
+    ])
+    .expect(0);
+    assert_eq!(running.stdout.trim().len(), 64);
+    host.try_sh(&format!(
+        "dd if=/dev/zero of={r}/fill bs=64k 2>/dev/null; dd if=/dev/zero of={r}/fill2 bs=1 count=70000 2>/dev/null"
+    ));
+    // Making something new fails in one line that says what is full…
+    let ran = with(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    assert_eq!(ran.code, 125, "{}", ran.stderr);
+    assert!(ran.stderr.contains("no space left on device"), "{}", ran.stderr);
+    let ran = with(&["import", &rrun_tests::host::env("RRUN_ROOTFS"), "again"]);
+    assert!(ran.code != 0 && ran.stderr.contains("space"), "{}", ran.stderr);
+    // …and what is there can be seen, stopped and removed.
+    assert!(with(&["ps"]).expect(0).stdout.contains(" r"));
+    with(&["logs", "--tail", "1", "r"]).expect(0);
+    with(&["stop", "r"]).expect(0);
+    assert_eq!(with(&["wait", "r"]).expect(0).stdout.trim(), "3", "the exit code is kept");
+    with(&["rm", "r"]).expect(0);
+    assert_eq!(with(&["ps", "-aq"]).expect(0).stdout, "");
+    host.sh(&format!("umount -l {r}; rmdir {r}"));
+}
+
+#[test]
+fn a_missing_nft() {
+    let host = Host::new();
+    let mut c = host.command(&["run", "--rm", "busybox", "true"]);
+    c.env("PATH", "/nonexistent");
+    let out = c.output().expect("run");
+    let err = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(125), "{err}");
+    assert!(err.contains("nft") && err.contains("hint:"), "{err}");
+    assert_eq!(host.ok(&["ps", "-aq"]), "");
+    let mut c = host.command(&["run", "--rm", "--network", "none", "busybox", "echo", "fine"]);
+    c.env("PATH", "/nonexistent");
+    assert_eq!(c.output().expect("run").stdout, b"fine\n", "no network, no nft");
+}
+
+#[test]
+fn help_and_version_need_nothing() {
+    let host = Host::bare();
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["network", "--help"],
+        &["network", "create", "--help"],
+        &["--version"],
+        &["version"],
+    ] {
+        let ran = host.rrun(args).expect(0);
+        assert!(!ran.stdout.is_empty(), "{args:?}");
+    }
+    let ran = host.rrun(&["rnu"]);
+    assert_eq!(ran.code, 125);
+    assert!(ran.stderr.contains("rnu") && ran.stderr.contains("run"), "a similar verb is suggested: {}", ran.stderr);
+}
