@@ -43,11 +43,6 @@ impl Poller {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::IN)
     }
 
-    /// Level-triggered, one direction at a time: a socket that is first written, then read.
-    pub fn add_write(&self, fd: impl AsFd, token: u64) -> Result<(), Errno> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(token), EventFlags::OUT)
-    }
-
     pub fn want(&self, fd: impl AsFd, token: u64, flags: EventFlags) -> Result<(), Errno> {
         epoll::modify(&self.epoll, fd, EventData::new_u64(token), flags)
     }

@@ -6,11 +6,13 @@
 mod conntrack;
 mod netns;
 mod nft;
+mod redirect;
 mod route;
 mod socket;
 
 pub use conntrack::forget_flows;
 pub use netns::{Visit, current};
 pub use nft::{Elem, NftBatch};
+pub use redirect::redirect;
 pub use route::Link;
 pub use socket::{Batch, Failure, Socket};

@@ -203,7 +203,7 @@ pub(super) fn attr(buf: &mut Vec<u8>, kind: u16, value: &[u8]) {
     }
 }
 
-fn string(buf: &mut Vec<u8>, kind: u16, value: &str) {
+pub(super) fn string(buf: &mut Vec<u8>, kind: u16, value: &str) {
     let mut bytes = value.as_bytes().to_vec();
     bytes.push(0);
     attr(buf, kind, &bytes);

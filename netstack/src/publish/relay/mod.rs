@@ -154,9 +154,9 @@ impl Relay {
                 TCP => self.tcp.wake(key),
                 UDP_SOCKET => {
                     let i = key as usize;
-                    self.udp.from_clients(&self.poller, i, &held[i], self.routes[i], now);
+                    self.udp.requests(&self.poller, i, &held[i], self.routes[i], now);
                 }
-                _ => self.udp.from_container(held, key, now),
+                _ => self.udp.answers(held, key, now),
             }
         }
         self.tcp.work();

@@ -69,7 +69,7 @@ impl Sessions {
     }
 
     /// Datagrams of clients, on to the container.
-    pub fn from_clients(&mut self, poller: &Poller, i: usize, held: &HeldSocket, route: Route, now: Instant) {
+    pub fn requests(&mut self, poller: &Poller, i: usize, held: &HeldSocket, route: Route, now: Instant) {
         self.buffer.resize(u16::MAX as usize, 0);
         for _ in 0..TURN {
             let Some((n, client, called)) = receive(&held.socket, &mut self.buffer) else { return };
@@ -109,7 +109,7 @@ impl Sessions {
     }
 
     /// Answers of the container, back to the client of that session.
-    pub fn from_container(&mut self, held: &[HeldSocket], key: u64, now: Instant) {
+    pub fn answers(&mut self, held: &[HeldSocket], key: u64, now: Instant) {
         self.buffer.resize(u16::MAX as usize, 0);
         for _ in 0..TURN {
             let Some(session) = self.table.get_mut(key) else { return };
