@@ -148,8 +148,19 @@ fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> + '_ {
     path.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
 }
 
+/// When any mount or rename on the machine comes between, the kernel cannot vouch for a `..` (in a
+/// symlink) and says EAGAIN: then again. Containers that start meanwhile mount all the time.
 fn open(dir: &OwnedFd, path: &[u8], how: ResolveFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat2(dir, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), how)
+    const TRIES: usize = 1000;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut opened = Err(Errno::AGAIN);
+    for _ in 0..TRIES {
+        opened = rustix::fs::openat2(dir, path, flags, Mode::empty(), how);
+        if !matches!(opened, Err(Errno::AGAIN)) {
+            break;
+        }
+    }
+    opened
 }
 
 /// The directory `name` in `dir` itself, not through a symlink, for the `f*` calls.
