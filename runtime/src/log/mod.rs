@@ -1,8 +1,11 @@
 //! The container's log, in Docker's json-file format, which tools other than `rrun logs` read too.
 
 mod encode;
+mod files;
+mod reader;
 mod writer;
 
+pub use reader::{Follow, ReadOptions, Record, Sink, read};
 pub use writer::{Rotation, Writer};
 
 use std::path::{Path, PathBuf};
@@ -13,3 +16,6 @@ fn rotated(path: &Path, n: u32) -> PathBuf {
     name.push(format!(".{n}"));
     name.into()
 }
+
+#[cfg(test)]
+mod tests;
