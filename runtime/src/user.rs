@@ -57,7 +57,7 @@ pub fn resolve(user: &User) -> Result<Ids> {
 /// An OCI `process.user`: taken as it is, but for -1, which the system calls read as "unchanged".
 fn exactly(uid: u32, gid: u32, additional_gids: &[u32]) -> Result<Ids> {
     if [uid, gid].iter().chain(additional_gids).any(|id| *id == u32::MAX) {
-        return Err(out_of_range());
+        return Err(out_of_range("4294967295"));
     }
     Ok(Ids { uid, gid, groups: additional_gids.to_vec(), home: None })
 }
@@ -79,7 +79,7 @@ impl Who {
             // Longer than any u64 is out of range too.
             return match part.parse::<u64>() {
                 Ok(n) if n <= MAX_ID => Ok(Who::Id(n as u32)),
-                _ => Err(out_of_range()),
+                _ => Err(out_of_range(part)),
             };
         }
         // `-1`, `+0`, ` 0`: never a name, even if a hostile passwd has an entry of that name.
@@ -116,8 +116,10 @@ pub fn check(spec: &str) -> Result<()> {
     Wish::parse(spec).map(|_| ())
 }
 
-fn out_of_range() -> Error {
-    Error::invalid("uids and gids must be in range 0-2147483647").with_hint("use a smaller number, or a user name")
+fn out_of_range(given: &str) -> Error {
+    Error::invalid("uids and gids must be in range 0-2147483647")
+        .with_cause(format!("{given} is not"))
+        .with_hint("use a smaller number, or a user name")
 }
 
 struct Entry {

@@ -64,7 +64,7 @@ fn opens(path: &Path) -> String {
 /// What a path that a runtime should mask shows: `data`, `empty`, `directory`, `empty directory`, `null device` or an
 /// errno.
 pub fn paths() -> Value {
-    const PATHS: [&str; 33] = [
+    const PATHS: [&str; 32] = [
         "/proc/acpi",
         "/proc/asound",
         "/proc/interrupts",
@@ -82,7 +82,6 @@ pub fn paths() -> Value {
         "/proc/slabinfo",
         "/proc/vmallocinfo",
         "/proc/kpagecount",
-        "/proc/locks",
         "/proc/config.gz",
         "/proc/sysrq-trigger",
         "/sys/firmware",

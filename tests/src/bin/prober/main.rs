@@ -15,13 +15,13 @@ fn main() {
     let fds = process::descriptors();
     let report = json!({
         "fds": fds,
+        "processes": process::place(),
         "process": process::status(),
         "env": std::env::vars_os()
             .map(|(k, v)| (k.to_string_lossy().into_owned(), v.to_string_lossy().into_owned()))
             .collect::<std::collections::BTreeMap<_, _>>(),
         "cwd": std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_else(|e| e.to_string()),
         "rlimits": process::rlimits(),
-        "namespaces": process::namespaces(),
         "mounts": files::mounts(),
         "devices": files::devices(),
         "paths": files::paths(),

@@ -30,23 +30,18 @@ pub fn status() -> Value {
     }
     let read =
         |path: &str| fs::read_to_string(path).map(|s| s.trim_end().to_string()).unwrap_or_else(|e| e.to_string());
-    out.insert("cgroup".into(), json!(read("/proc/self/cgroup")));
     out.insert("hostname".into(), json!(read("/proc/sys/kernel/hostname")));
     out.insert("oom_score_adj".into(), json!(read("/proc/self/oom_score_adj")));
     out.insert("uid_map".into(), json!(read("/proc/self/uid_map")));
-    out.insert("pid".into(), json!(std::process::id()));
-    out.insert("ppid".into(), json!(std::os::unix::process::parent_id()));
     out.insert("args".into(), json!(std::env::args().collect::<Vec<_>>()));
-    // SAFETY: prctl and getsid of this process, integers only.
-    let (dumpable, keep, session) =
-        unsafe { (libc::prctl(libc::PR_GET_DUMPABLE), libc::prctl(libc::PR_GET_KEEPCAPS), libc::getsid(0)) };
+    // SAFETY: prctl of this process, integers only.
+    let (dumpable, keep) = unsafe { (libc::prctl(libc::PR_GET_DUMPABLE), libc::prctl(libc::PR_GET_KEEPCAPS)) };
     out.insert("dumpable".into(), json!(dumpable));
     out.insert("keepcaps".into(), json!(keep));
-    out.insert("session".into(), json!(session));
     Value::Object(out)
 }
 
-/// number → what it is, for every open descriptor.
+/// number → what it is, for every open descriptor; pipes and sockets without their inode numbers.
 pub fn descriptors() -> Value {
     let Ok(dir) = fs::read_dir("/proc/self/fd") else { return Value::Null };
     let mut out = Map::new();
@@ -55,6 +50,7 @@ pub fn descriptors() -> Value {
             let target = target.display().to_string();
             // The directory being read.
             if !target.ends_with("/fd") || !target.starts_with("/proc/") {
+                let target = target.split(":[").next().unwrap_or_default();
                 out.insert(entry.file_name().to_string_lossy().into_owned(), json!(target));
             }
         }
@@ -73,11 +69,23 @@ pub fn rlimits() -> Value {
     Value::Object(out)
 }
 
-pub fn namespaces() -> Value {
-    let mut out = Map::new();
-    for ns in ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user", "time"] {
+/// Where the process stands: what differs between any two containers, and between their processes.
+pub fn place() -> Value {
+    let link = |ns: &str| {
         let link = fs::read_link(format!("/proc/self/ns/{ns}"));
-        out.insert(ns.to_string(), json!(link.map(|l| l.display().to_string()).unwrap_or_else(|e| e.to_string())));
-    }
-    Value::Object(out)
+        json!(link.map(|l| l.display().to_string()).unwrap_or_else(|e| e.to_string()))
+    };
+    let namespaces: Map<String, Value> = ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user", "time"]
+        .map(|ns| (ns.to_string(), link(ns)))
+        .into_iter()
+        .collect();
+    // SAFETY: getsid of this process.
+    let session = unsafe { libc::getsid(0) };
+    json!({
+        "pid": std::process::id(),
+        "ppid": std::os::unix::process::parent_id(),
+        "session": session,
+        "cgroup": fs::read_to_string("/proc/self/cgroup").unwrap_or_else(|e| e.to_string()),
+        "namespaces": namespaces,
+    })
 }
