@@ -4,6 +4,9 @@
 //! (which is what a container's directory holds) and back, so that the planner never meets an
 //! `Option` forest. Paths named `source` are on the host, paths named `target` in the container.
 
+pub mod defaults;
+
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -49,7 +52,7 @@ pub struct Process {
 
 /// Who the program runs as. `Named` is looked up by the child in the image's own files, after
 /// pivot_root (the image is hostile input: CVE-2026-47262 and kin).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum User {
     /// `user[:group]`, names or numbers, as in `--user` and the image config. Empty means root.
     Named { spec: String, additional_groups: Vec<String> },
@@ -59,7 +62,7 @@ pub enum User {
 
 /// Capability names without `CAP_`, upper case, sorted. What the caller lacks or the kernel does not
 /// know is left out by the planner, with a warning for what was asked for by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caps {
     pub bounding: Vec<String>,
     pub effective: Vec<String>,
@@ -68,7 +71,7 @@ pub struct Caps {
     pub ambient: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rlimit {
     /// `NOFILE`, `NPROC`… without `RLIMIT_`.
     pub name: String,
@@ -121,7 +124,7 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     pub path: PathBuf,
     /// 'c', 'b' or 'p'.

@@ -1,0 +1,238 @@
+//! Control groups: where they are mounted, making one, ending what runs in it, removing it.
+//!
+//! Files are written directly. The rules that keep this fast: a process is *born* in its v2 group
+//! (`CLONE_INTO_CGROUP`) or writes `0` into each v1 `tasks` file itself; nobody ever writes a pid
+//! into `cgroup.procs`, which waits for an RCU grace period (6–10 ms).
+
+mod devices;
+mod layout;
+mod limits;
+
+pub use devices::{DeviceRule, attach, rules};
+pub use layout::{Hierarchy, Layout, Unified};
+pub use limits::{Setting, check, settings};
+
+use crate::host::HostFacts;
+use plan::{Error, Result, ResultExt};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long [`remove`] waits for killed processes to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The directories of the group at `path` (relative, `rrun/<id>`), one per hierarchy.
+pub fn directories(path: &Path, layout: &Layout) -> Vec<PathBuf> {
+    let v1 = layout.v1.iter().map(|h| h.root.join(path));
+    v1.chain(layout.unified.iter().map(|u| u.root.join(path))).collect()
+}
+
+/// Makes the group's directories and writes its limits. Parents that are missing are made and
+/// prepared; they stay, like the controllers switched on for them, for the next container.
+pub fn create(path: &Path, layout: &Layout, settings: &[Setting]) -> Result<()> {
+    for h in &layout.v1 {
+        make_dirs(&h.root, path, |dir| {
+            if h.controllers.iter().any(|c| c == "cpuset") { layout::open_cpuset(&h.root, dir) } else { Ok(()) }
+        })?;
+    }
+    if let Some(unified) = &layout.unified {
+        make_dirs(&unified.root, path, |_| Ok(()))?;
+        let needed = settings.iter().filter_map(|s| s.controller.as_deref());
+        layout::enable_controllers(unified, path, needed)?;
+    }
+    write_settings(settings)
+}
+
+/// mkdir of the whole relative path under `root`; `prepare` sees each ancestor that was missing.
+fn make_dirs(root: &Path, path: &Path, prepare: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    let dir = root.join(path);
+    match rustix::fs::mkdir(&dir, Mode::from(0o755)) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EXIST) => {
+            return Err(Error::conflict(format!("cgroup {} exists already", dir.display()))
+                .with_hint("a container that ended badly left it: `rrun rm -f` it, or rmdir the directory"));
+        }
+        Err(Errno::NOENT) => {}
+        Err(e) => return Err(mkdir_error(&dir, e)),
+    }
+    let mut parent = root.to_path_buf();
+    for name in path.parent().into_iter().flat_map(Path::components) {
+        parent.push(name);
+        match rustix::fs::mkdir(&parent, Mode::from(0o755)) {
+            Ok(()) => prepare(&parent)?,
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(mkdir_error(&parent, e)),
+        }
+    }
+    rustix::fs::mkdir(&dir, Mode::from(0o755)).map_err(|e| mkdir_error(&dir, e))
+}
+
+fn mkdir_error(dir: &Path, e: Errno) -> Error {
+    let error = Error::os(format!("mkdir {}", dir.display()), e.raw_os_error());
+    match e {
+        Errno::ROFS => error.with_hint("the cgroup file system is mounted read-only: is this itself a container?"),
+        Errno::ACCESS | Errno::PERM => error.with_hint("making cgroups takes root"),
+        Errno::NOSPC => error.with_hint("a parent's cgroup.max.descendants or cpuset is exhausted"),
+        _ => error,
+    }
+}
+
+/// Consecutive values of one file go through one descriptor, each by a write of its own, as the v1
+/// device controller wants them.
+fn write_settings(settings: &[Setting]) -> Result<()> {
+    let mut open: Option<(&Path, OwnedFd)> = None;
+    for s in settings {
+        let same = matches!(&open, Some((path, _)) if *path == s.file);
+        if !same {
+            match rustix::fs::open(&s.file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(fd) => open = Some((&s.file, fd)),
+                Err(Errno::NOENT) if s.optional => continue,
+                Err(e) => return Err(s.error(e)),
+            }
+        }
+        if let Some((_, fd)) = &open {
+            rustix::io::write(fd, s.value.as_bytes()).map_err(|e| s.error(e))?;
+        }
+    }
+    Ok(())
+}
+
+/// The v2 directory to be born in, if the host has a v2 hierarchy at all (hybrid ones count).
+pub fn open_unified(dir: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open cgroup {}", dir.display()))
+}
+
+/// Moves the calling process, which must be single-threaded and freshly cloned, into v1 groups.
+pub fn enter(dirs: &[PathBuf]) -> Result<()> {
+    for dir in dirs {
+        let tasks = dir.join("tasks");
+        let entered = rustix::fs::open(&tasks, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|fd| rustix::io::write(fd, b"0"));
+        entered.map_err(|e| {
+            let error = Error::os(format!("join cgroup {}", dir.display()), e.raw_os_error());
+            match e {
+                Errno::INVAL => error.with_hint(
+                    "a realtime (SCHED_FIFO/RR) caller cannot enter a fresh cpu cgroup: start rrun with chrt -o 0",
+                ),
+                Errno::NOSPC => error.with_hint("its cpuset.cpus or cpuset.mems is empty"),
+                _ => error,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Sends SIGKILL to everything in the group.
+pub fn kill(path: &Path, facts: &HostFacts) -> Result<()> {
+    if let Some(unified) = &facts.cgroup.unified {
+        // Linux 5.14; atomic against forks.
+        match std::fs::write(unified.root.join(path).join("cgroup.kill"), "1") {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(format!("kill cgroup {}", path.display()), &e)),
+        }
+    }
+    for dir in directories(path, &facts.cgroup) {
+        for pid in processes(&dir) {
+            kill_one(pid);
+        }
+    }
+    Ok(())
+}
+
+fn processes(dir: &Path) -> Vec<i32> {
+    let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|l| l.parse().ok()).collect()
+}
+
+/// Never pid 0 or 1 (0 is how a process outside our pid namespace reads, and to kill(2) it means our
+/// own group), and never ourselves.
+fn kill_one(pid: i32) {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    if pid <= 1 || pid == own {
+        return;
+    }
+    let Some(pid) = Pid::from_raw(pid) else { return };
+    // A process that is gone already is what we want.
+    if let Ok(fd) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        let _ = rustix::process::pidfd_send_signal(fd, Signal::KILL);
+    }
+}
+
+/// Removes the group from every hierarchy; what is not there is removed. Processes that are left are
+/// killed first. Groups made inside it by the container go too.
+pub fn remove(path: &Path, facts: &HostFacts) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut killed = false;
+    for dir in directories(path, &facts.cgroup) {
+        loop {
+            match remove_tree(&dir) {
+                Ok(()) | Err(Errno::NOENT) => break,
+                // A process is in it, or one that is dying is not reaped yet.
+                Err(Errno::BUSY) => {
+                    if !killed {
+                        kill(path, facts)?;
+                        killed = true;
+                    }
+                    if Instant::now() > deadline {
+                        return Err(Error::os(format!("rmdir {}", dir.display()), libc::EBUSY)
+                            .with_hint("a process in uninterruptible sleep keeps it; see cgroup.procs in there"));
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(e) => return Err(Error::os(format!("rmdir {}", dir.display()), e.raw_os_error())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// rmdir, and only if that finds children or processes, children first.
+fn remove_tree(dir: &Path) -> rustix::io::Result<()> {
+    match rustix::fs::rmdir(dir) {
+        Err(Errno::BUSY) => {}
+        other => return other,
+    }
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            match remove_tree(&entry.path()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    rustix::fs::rmdir(dir)
+}
+
+/// How many processes of the group the kernel killed for want of memory.
+pub fn oom_kills(path: &Path, facts: &HostFacts) -> u64 {
+    let layout = &facts.cgroup;
+    let file = match layout.v1_root("memory") {
+        Some(root) => root.join(path).join("memory.oom_control"),
+        None => match &layout.unified {
+            Some(u) => u.root.join(path).join("memory.events"),
+            None => return 0,
+        },
+    };
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let count = text.lines().find_map(|l| l.strip_prefix("oom_kill "));
+    count.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Whether the group has a directory anywhere: a container that was never cleaned up has.
+pub fn exists(path: &Path, facts: &HostFacts) -> bool {
+    directories(path, &facts.cgroup).iter().any(|d| rustix::fs::statat(CWD, d, rustix::fs::AtFlags::empty()).is_ok())
+}
+
+/// Loads and attaches the v2 device program for `rules` to the group at `dir`.
+pub fn filter_devices(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
+    attach(rules, open_unified(dir)?.as_fd()).map_err(|e| {
+        Error::os(format!("restrict devices of cgroup {}", dir.display()), e.raw_os_error())
+            .with_hint("device control on cgroup v2 takes CONFIG_CGROUP_BPF and CAP_SYS_ADMIN (or CAP_BPF + CAP_NET_ADMIN)")
+    })
+}

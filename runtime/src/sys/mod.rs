@@ -1,7 +1,9 @@
 //! The only `unsafe` of this crate: one file per family of system calls.
 
+pub mod bpf;
 pub mod fdpass;
 pub mod heap;
+pub mod mount;
 pub mod pidfd;
 pub mod poll;
 pub mod process;

@@ -1,0 +1,365 @@
+//! The parent's side of a start: cgroup, clone, hand-over, and undoing all of it if it fails.
+//!
+//! [`start`] returns as soon as the child exists; it builds the root while the caller builds the
+//! network. [`Starting::go`] lets it finish and returns once the program runs.
+
+pub(crate) mod report;
+
+use crate::cgroup;
+use crate::host::HostFacts;
+use crate::init::{self, Child, Stdio};
+use crate::planner::Plan;
+use crate::spec::{Process, RunSpec};
+use crate::step::{Handle, Step};
+use crate::sys::fdpass;
+use crate::sys::process::clone3;
+use plan::{Action, Error, Journal, Kind, Ns, Result, ResultExt};
+use report::{Outcome, Reporter};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Where the container's standard streams go.
+pub enum Io {
+    /// The container's ends; the caller keeps the others. The child gets copies, these are closed.
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    /// A terminal that the child opens; [`Running::tty`] is its other end.
+    Tty,
+}
+
+/// A container whose first process exists but whose program does not run yet. Dropping it undoes
+/// everything.
+pub struct Starting {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    go: OwnedFd,
+    report: OwnedFd,
+    terminal: Option<OwnedFd>,
+    /// Whether it has a network namespace of its own.
+    own_net: bool,
+    /// The index of the plan's last step, and its words.
+    exec_step: (usize, String),
+    undo: Undo,
+}
+
+/// The user's program runs.
+#[derive(Debug)]
+pub struct Running {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// The monitor's end of the terminal.
+    pub tty: Option<OwnedFd>,
+}
+
+/// What a start leaves on the host; dropping it takes that back, [`Undo::keep`] does not.
+struct Undo {
+    /// Our own child that nobody has waited for, so the pid cannot be somebody else's.
+    child: Option<Pid>,
+    /// None for a joined process (`rrun exec`): the group is the container's.
+    cgroup: Option<(PathBuf, HostFacts)>,
+}
+
+impl Undo {
+    fn run(&mut self) -> Result<()> {
+        if let Some(pid) = self.child.take() {
+            // Gone already is fine; waiting makes the cgroup empty.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = wait(pid);
+        }
+        match self.cgroup.take() {
+            Some((path, facts)) => cgroup::remove(&path, &facts),
+            None => Ok(()),
+        }
+    }
+
+    /// Undoes, and attaches what went wrong in that to the error that caused it.
+    fn after(mut self, error: Error) -> Error {
+        match self.run() {
+            Ok(()) => error,
+            Err(e) => error.with_note(e.to_string()),
+        }
+    }
+
+    fn keep(mut self) {
+        self.child = None;
+        self.cgroup = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // Whoever wants to hear of a failure calls `after` or `run`.
+        let _ = self.run();
+    }
+}
+
+/// Makes the cgroup and the first process. The caller must be single-threaded.
+///
+/// On an error nothing is left behind, which is also what happens if the result is dropped.
+pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &mut Journal) -> Result<Starting> {
+    let filtered = plan.steps.iter().any(|s| matches!(s, Step::FilterSystemCalls { .. }));
+    let bounding = plan.steps.iter().find_map(|s| match s {
+        Step::DropCapabilities { caps } => Some(caps.bounding.as_slice()),
+        _ => None,
+    });
+    let filter = match filtered {
+        true => crate::seccomp::compile(&spec.seccomp, bounding.unwrap_or_default())?,
+        false => Vec::new(),
+    };
+    let undo = Undo { child: None, cgroup: Some((spec.cgroup.path.clone(), facts.clone())) };
+    let launch = Launch { plan, process: &spec.process, filter: &filter, target: None };
+    let mut create = || -> Result<()> {
+        for (index, step) in plan.steps.iter().enumerate() {
+            let begin = journal.now();
+            match step {
+                Step::CreateCgroup { path, settings, .. } => cgroup::create(path, &facts.cgroup, settings),
+                Step::FilterDevices { dir, rules } => cgroup::filter_devices(dir, rules),
+                _ => return Ok(()),
+            }
+            .map_err(|e| e.with_step(step.line()))?;
+            journal.mark(index, begin);
+        }
+        Ok(())
+    };
+    match create() {
+        Ok(()) => launch.run(io, undo, journal),
+        // A group that was there before is not ours to remove.
+        Err(e) if e.kind == Kind::Conflict => {
+            undo.keep();
+            Err(e)
+        }
+        Err(e) => Err(undo.after(e)),
+    }
+}
+
+/// The child's part of a plan, ready to go.
+pub(crate) struct Launch<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) process: &'a Process,
+    pub(crate) filter: &'a [libc::sock_filter],
+    /// The process to join.
+    pub(crate) target: Option<OwnedFd>,
+}
+
+impl Launch<'_> {
+    /// For `rrun exec`: nothing on the host to undo but the process.
+    pub(crate) fn joined(self, io: Io, journal: &mut Journal) -> Result<Starting> {
+        self.run(io, Undo { child: None, cgroup: None }, journal)
+    }
+
+    fn run(self, io: Io, mut undo: Undo, journal: &mut Journal) -> Result<Starting> {
+        match self.clone(io, journal) {
+            Ok(mut starting) => {
+                undo.child = Pid::from_raw(starting.pid);
+                starting.undo = undo;
+                Ok(starting)
+            }
+            Err(e) => Err(undo.after(e)),
+        }
+    }
+
+    fn clone(self, io: Io, journal: &mut Journal) -> Result<Starting> {
+        let steps = &self.plan.steps;
+        let index = steps.iter().position(|s| matches!(s, Step::CloneNamespaces { .. }));
+        let (Some(index), Some(last)) = (index, steps.last()) else {
+            return Err(Error::system("a plan without a process"));
+        };
+        let Step::CloneNamespaces { kinds, cgroup } = &steps[index] else {
+            return Err(Error::system("a plan without a process"));
+        };
+        let begin = journal.now();
+        let pids = match index.checked_sub(1).map(|i| &steps[i]) {
+            Some(step @ Step::JoinPidNamespace { handle }) => {
+                let borrowed = BorrowedPids::enter(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
+                journal.mark(index - 1, begin);
+                Some(borrowed)
+            }
+            _ => None,
+        };
+        let begin = journal.now();
+        let group = cgroup.as_deref().map(cgroup::open_unified).transpose()?;
+        let (go_read, go) = pipe()?;
+        let (report, report_write) = pipe()?;
+        let (stdio, terminal) = match io {
+            Io::Pipes { stdin, stdout, stderr } => (Stdio::Pipes([stdin, stdout, stderr]), None),
+            Io::Tty => {
+                let (ours, theirs) =
+                    fdpass::socketpair().map_err(|e| Error::os("make a socket pair", e.raw_os_error()))?;
+                (Stdio::Terminal(theirs), Some(ours))
+            }
+        };
+        let reporter = Reporter::new(report_write, journal);
+        let child = Child {
+            steps,
+            first: index + 1,
+            process: self.process,
+            filter: self.filter,
+            stdio,
+            go: go_read,
+            target: self.target,
+        };
+        let flags = kinds.iter().fold(0, |bits, ns| bits | clone_flag(*ns));
+        let mut parts = Some((child, reporter));
+        let cloned = clone3(flags, group.as_ref().map(AsFd::as_fd), || match parts.take() {
+            Some((child, reporter)) => init::run(child, reporter),
+            None => crate::sys::spawn::exit_now(1),
+        });
+        let (pid, pidfd) = cloned.map_err(|e| clone_error(e, cgroup.as_deref()).with_step(steps[index].line()))?;
+        drop(pids);
+        journal.mark(index, begin);
+        Ok(Starting {
+            pid,
+            pidfd,
+            go,
+            report,
+            terminal,
+            own_net: kinds.contains(&Ns::Net),
+            exec_step: (steps.len() - 1, last.line()),
+            undo: Undo { child: None, cgroup: None },
+        })
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::os("make a pipe", e.raw_os_error()))
+}
+
+fn clone_flag(ns: Ns) -> u64 {
+    let flag = match ns {
+        Ns::Mount => libc::CLONE_NEWNS,
+        Ns::Pid => libc::CLONE_NEWPID,
+        Ns::Net => libc::CLONE_NEWNET,
+        Ns::Uts => libc::CLONE_NEWUTS,
+        Ns::Ipc => libc::CLONE_NEWIPC,
+        Ns::Cgroup => libc::CLONE_NEWCGROUP,
+        Ns::User => libc::CLONE_NEWUSER,
+        Ns::Time | Ns::Process => 0,
+    };
+    flag as u64
+}
+
+fn clone_error(e: Errno, cgroup: Option<&Path>) -> Error {
+    let error = Error::os("clone the container's first process", e.raw_os_error());
+    match e {
+        Errno::PERM => error.with_hint("making namespaces takes root (CAP_SYS_ADMIN), and a caller that is not confined itself"),
+        Errno::NOSPC => error.with_hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
+        Errno::AGAIN => error.with_hint("a limit on processes is reached: pids.max of a cgroup above, ulimit -u, kernel.pid_max"),
+        Errno::NOSYS => error.with_hint("clone3(2) is missing: Linux 5.3, or a filter around this shell refuses it"),
+        Errno::INVAL => error.with_hint("the kernel lacks a kind of namespace: see /proc/self/ns"),
+        Errno::BUSY | Errno::OPNOTSUPP => match cgroup {
+            Some(dir) => error.with_hint(format!("cgroup {} takes no processes: see its cgroup.type", dir.display())),
+            None => error,
+        },
+        _ => error,
+    }
+}
+
+/// While it lives, children are born in another pid namespace.
+struct BorrowedPids {
+    own: OwnedFd,
+}
+
+impl BorrowedPids {
+    fn enter(handle: &Handle, target: Option<&OwnedFd>) -> Result<BorrowedPids> {
+        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open our own pid namespace")?;
+        match (handle, target) {
+            (Handle::Path(path), _) => init::join_path(path)?,
+            (Handle::Process(_), Some(pidfd)) => {
+                move_into_thread_name_spaces(pidfd.as_fd(), ThreadNameSpaceType::PROCESS_ID).map_err(|e| {
+                    let error = Error::os("join the container's pid namespace", e.raw_os_error());
+                    match e {
+                        Errno::SRCH => error.with_hint("the container has ended"),
+                        _ => error,
+                    }
+                })?;
+            }
+            (Handle::Process(_), None) => return Err(Error::system("no process to join")),
+        }
+        Ok(BorrowedPids { own })
+    }
+}
+
+impl Drop for BorrowedPids {
+    fn drop(&mut self) {
+        // To one's own pid namespace there is always a way back: it is an ancestor of the other.
+        let _ = move_into_link_name_space(self.own.as_fd(), Some(LinkNameSpaceType::ProcessID));
+    }
+}
+
+impl Starting {
+    /// A handle of the container's network namespace. Only if it has one of its own.
+    pub fn netns(&self) -> Result<OwnedFd> {
+        if !self.own_net {
+            return Err(Error::system("the container shares its network namespace"));
+        }
+        // Our child, not yet waited for: the pid cannot be somebody else's.
+        let path = format!("/proc/{}/ns/net", self.pid);
+        rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| "open the container's network namespace")
+    }
+
+    /// The host's side is ready: waits until the program runs. On an error everything is undone.
+    pub fn go(self, journal: &mut Journal) -> Result<Running> {
+        let Starting { pid, pidfd, go, report, terminal, exec_step, undo, .. } = self;
+        // A child that failed has closed its end already; why, its report says.
+        let _ = rustix::io::write(&go, b"g");
+        let done = match report::receive(report, journal) {
+            Ok(Outcome::Executed) => receive_terminal(terminal),
+            Ok(Outcome::Failed(e)) | Err(e) => Err(e),
+            Ok(Outcome::Lost) => Err(death(&undo).with_step(exec_step.1)),
+        };
+        match done {
+            Ok(tty) => {
+                undo.keep();
+                let begin = journal.marks().last().map_or(0, |m| m.end_us);
+                journal.mark(exec_step.0, begin);
+                Ok(Running { pid, pidfd, tty })
+            }
+            Err(e) => Err(undo.after(e)),
+        }
+    }
+
+    /// Ends the child and removes what was made.
+    pub fn abort(mut self) -> Result<()> {
+        self.undo.run()
+    }
+}
+
+fn receive_terminal(socket: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    let Some(socket) = socket else { return Ok(None) };
+    let mut byte = [0u8; 1];
+    let (_, mut fds) = fdpass::recv(&socket, &mut byte)
+        .map_err(|e| Error::os("receive the container's terminal", e.raw_os_error()))?;
+    match fds.pop() {
+        Some(fd) => Ok(Some(fd)),
+        None => Err(Error::system("the container sent no terminal")),
+    }
+}
+
+/// Why a child ended that did not say.
+fn death(undo: &Undo) -> Error {
+    let error = Error::system("the container's first process died while it was being set up");
+    let oom = undo.cgroup.as_ref().map_or(0, |(path, facts)| cgroup::oom_kills(path, facts));
+    if oom > 0 {
+        return error.with_cause("killed by the kernel for want of memory").with_hint("raise the memory limit (-m)");
+    }
+    match undo.child.and_then(look_at).and_then(|s| s.terminating_signal()) {
+        Some(signal) => error.with_cause(format!("killed by signal {signal}")),
+        None => error,
+    }
+}
+
+fn wait(child: Pid) -> Option<WaitIdStatus> {
+    rustix::io::retry_on_intr(|| waitid(WaitId::Pid(child), WaitIdOptions::EXITED)).ok().flatten()
+}
+
+/// As [`wait`], leaving the child to be waited for again.
+fn look_at(child: Pid) -> Option<WaitIdStatus> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    rustix::io::retry_on_intr(|| waitid(WaitId::Pid(child), options)).ok().flatten()
+}
