@@ -33,10 +33,7 @@ fn check_kernel(release: &str) -> Result<()> {
         (Some(major), Some(minor)) if (major, minor) < OLDEST_KERNEL => Err(Error::system(format!(
             "this kernel ({release}) is too old for rrun"
         ))
-        .with_hint(format!(
-            "rrun needs Linux {}.{} or newer: mount_setattr(2)",
-            OLDEST_KERNEL.0, OLDEST_KERNEL.1
-        ))),
+        .with_hint(format!("rrun needs Linux {}.{} or newer: mount_setattr(2)", OLDEST_KERNEL.0, OLDEST_KERNEL.1))),
         _ => Ok(()),
     }
 }

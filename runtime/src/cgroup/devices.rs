@@ -94,12 +94,8 @@ fn program(rules: &[DeviceRule]) -> Vec<Insn> {
 
 /// Comparisons that jump past the rule, then "allowed".
 fn one_rule(rule: &DeviceRule) -> Vec<Insn> {
-    let unless = |register: u8, value: u32| Insn {
-        code: JUMP_NOT_EQUAL,
-        regs: register,
-        off: 0,
-        imm: value.cast_signed(),
-    };
+    let unless =
+        |register: u8, value: u32| Insn { code: JUMP_NOT_EQUAL, regs: register, off: 0, imm: value.cast_signed() };
     let mut code = Vec::new();
     match rule.kind {
         'b' => code.push(unless(KIND, 1)),

@@ -166,9 +166,8 @@ pub(super) fn enable_controllers<'a>(
 fn enable_error(file: &Path, controller: &str, e: &std::io::Error) -> Error {
     let error = Error::io(format!("enable controller {controller} in {}", file.display()), e);
     match Errno::from_io_error(e) {
-        Some(Errno::BUSY) => error.with_hint(
-            "processes live in that cgroup itself (inside a container?): move them to a child of it first",
-        ),
+        Some(Errno::BUSY) => error
+            .with_hint("processes live in that cgroup itself (inside a container?): move them to a child of it first"),
         _ => error,
     }
 }

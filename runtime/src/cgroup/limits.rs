@@ -24,7 +24,9 @@ impl Setting {
         let error = Error::os(format!("write {} to {}", self.value, self.file.display()), e.raw_os_error());
         let file = self.file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         match (file, e) {
-            ("cpuset.cpus" | "cpuset.mems", _) => error.with_hint("see cpuset.cpus and cpuset.mems of the parent directory for what there is"),
+            ("cpuset.cpus" | "cpuset.mems", _) => {
+                error.with_hint("see cpuset.cpus and cpuset.mems of the parent directory for what there is")
+            }
             (_, Errno::NOENT) => error.with_hint("the kernel lacks this controller or it is not enabled"),
             ("memory.limit_in_bytes" | "memory.memsw.limit_in_bytes", Errno::BUSY) => {
                 error.with_hint("more than that is in use already")
@@ -43,37 +45,45 @@ const MIN_MEMORY: i64 = 6 << 20;
 /// Refuses limits that cannot mean anything, in Docker's words.
 pub fn check(c: &Cgroup) -> Result<()> {
     if let Some(memory) = c.memory.filter(|m| *m > 0 && *m < MIN_MEMORY) {
-        return Err(Error::invalid("Minimum memory limit allowed is 6MB").with_hint(format!("{memory} bytes were asked for")));
+        return Err(
+            Error::invalid("Minimum memory limit allowed is 6MB").with_hint(format!("{memory} bytes were asked for"))
+        );
     }
     if let Some(swap) = c.memory_swap.filter(|s| *s > 0) {
         let memory = c.memory.unwrap_or(0);
         if memory <= 0 {
-            return Err(Error::invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
-                .with_hint("add -m"));
+            return Err(Error::invalid(
+                "You should always set the Memory limit when using Memoryswap limit, see usage",
+            )
+            .with_hint("add -m"));
         }
         if swap < memory {
             return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
                 .with_hint("--memory-swap is memory and swap together"));
         }
     }
-    if let (Some(reservation), Some(memory)) = (c.memory_reservation, c.memory) {
-        if memory > 0 && reservation > memory {
-            return Err(Error::invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
-                .with_hint("lower --memory-reservation or raise -m"));
-        }
+    if let (Some(reservation), Some(memory)) = (c.memory_reservation, c.memory.filter(|m| *m > 0))
+        && reservation > memory
+    {
+        return Err(Error::invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+            .with_hint("lower --memory-reservation or raise -m"));
     }
     if c.cpu_period.is_some_and(|p| p != 0 && !(1000..=1_000_000).contains(&p)) {
-        return Err(Error::invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
-            .with_hint("--cpu-period is in microseconds"));
+        return Err(Error::invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        )
+        .with_hint("--cpu-period is in microseconds"));
     }
     if c.cpu_quota.is_some_and(|q| q > 0 && q < 1000) {
-        return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)").with_hint("--cpu-quota is in microseconds"));
+        return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+            .with_hint("--cpu-quota is in microseconds"));
     }
     for (what, list) in [("cpus", &c.cpuset_cpus), ("mems", &c.cpuset_mems)] {
-        if let Some(list) = list {
-            if !is_cpu_list(list) {
-                return Err(Error::invalid(format!("Invalid value {list} for cpuset {what}")).with_hint("write numbers and ranges: 0-2,4"));
-            }
+        if let Some(list) = list
+            && !is_cpu_list(list)
+        {
+            return Err(Error::invalid(format!("Invalid value {list} for cpuset {what}"))
+                .with_hint("write numbers and ranges: 0-2,4"));
         }
     }
     Ok(())
@@ -250,7 +260,8 @@ mod tests {
     use super::*;
 
     fn v1() -> Layout {
-        let h = |c: &str| Hierarchy { controllers: vec![c.into()], root: format!("/cg/{c}").into(), swap: c == "memory" };
+        let h =
+            |c: &str| Hierarchy { controllers: vec![c.into()], root: format!("/cg/{c}").into(), swap: c == "memory" };
         Layout { v1: vec![h("memory"), h("cpu"), h("cpuset"), h("pids"), h("devices")], unified: None }
     }
 

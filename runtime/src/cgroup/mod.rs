@@ -232,7 +232,8 @@ pub fn exists(path: &Path, facts: &HostFacts) -> bool {
 /// Loads and attaches the v2 device program for `rules` to the group at `dir`.
 pub fn filter_devices(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
     attach(rules, open_unified(dir)?.as_fd()).map_err(|e| {
-        Error::os(format!("restrict devices of cgroup {}", dir.display()), e.raw_os_error())
-            .with_hint("device control on cgroup v2 takes CONFIG_CGROUP_BPF and CAP_SYS_ADMIN (or CAP_BPF + CAP_NET_ADMIN)")
+        Error::os(format!("restrict devices of cgroup {}", dir.display()), e.raw_os_error()).with_hint(
+            "device control on cgroup v2 takes CONFIG_CGROUP_BPF and CAP_SYS_ADMIN (or CAP_BPF + CAP_NET_ADMIN)",
+        )
     })
 }

@@ -174,7 +174,8 @@ impl Launch<'_> {
         let begin = journal.now();
         let pids = match index.checked_sub(1).map(|i| &steps[i]) {
             Some(step @ Step::JoinPidNamespace { handle }) => {
-                let borrowed = BorrowedPids::enter(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
+                let borrowed =
+                    BorrowedPids::enter(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
                 journal.mark(index - 1, begin);
                 Some(borrowed)
             }
@@ -245,9 +246,13 @@ fn clone_flag(ns: Ns) -> u64 {
 fn clone_error(e: Errno, cgroup: Option<&Path>) -> Error {
     let error = Error::os("clone the container's first process", e.raw_os_error());
     match e {
-        Errno::PERM => error.with_hint("making namespaces takes root (CAP_SYS_ADMIN), and a caller that is not confined itself"),
+        Errno::PERM => {
+            error.with_hint("making namespaces takes root (CAP_SYS_ADMIN), and a caller that is not confined itself")
+        }
         Errno::NOSPC => error.with_hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
-        Errno::AGAIN => error.with_hint("a limit on processes is reached: pids.max of a cgroup above, ulimit -u, kernel.pid_max"),
+        Errno::AGAIN => {
+            error.with_hint("a limit on processes is reached: pids.max of a cgroup above, ulimit -u, kernel.pid_max")
+        }
         Errno::NOSYS => error.with_hint("clone3(2) is missing: Linux 5.3, or a filter around this shell refuses it"),
         Errno::INVAL => error.with_hint("the kernel lacks a kind of namespace: see /proc/self/ns"),
         Errno::BUSY | Errno::OPNOTSUPP => match cgroup {

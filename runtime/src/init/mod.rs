@@ -16,13 +16,14 @@ use crate::spec::Process;
 use crate::step::{Handle, Step};
 use crate::sys::spawn::exit_now;
 use crate::sys::{process as sys_process, security};
+use crate::sysctl;
 use crate::user::Ids;
 use plan::{Action, Error, Ns, Result};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How the child's standard streams reach the monitor.
 pub(crate) enum Stdio {
@@ -110,13 +111,11 @@ impl State<'_> {
                 self.ids = crate::user::resolve(user)?;
                 stdio::give_to(self.ids.uid)
             }
-            Step::NoNewPrivileges => {
-                security::no_new_privileges().map_err(|e| Error::io("set no_new_privs", &e))
-            }
-            Step::FilterSystemCalls { .. } => security::install_seccomp(self.child.filter)
-                .map_err(|e| Error::io("install the system call filter", &e).with_hint(
-                    "the kernel needs CONFIG_SECCOMP_FILTER; --security-opt seccomp=unconfined goes without",
-                )),
+            Step::NoNewPrivileges => security::no_new_privileges().map_err(|e| Error::io("set no_new_privs", &e)),
+            Step::FilterSystemCalls { .. } => security::install_seccomp(self.child.filter).map_err(|e| {
+                Error::io("install the system call filter", &e)
+                    .with_hint("the kernel needs CONFIG_SECCOMP_FILTER; --security-opt seccomp=unconfined goes without")
+            }),
             Step::DropCapabilities { caps } => {
                 let masks = crate::caps::Masks::of(caps).for_uid(self.ids.uid);
                 security::assume(&self.ids, &masks).map_err(|e| {
@@ -239,48 +238,16 @@ fn set_sysctls(proc_sys: &OwnedFd, values: &[(String, String)]) -> Result<()> {
                 _ => error,
             }
         };
-        let file = tree.open_plain(&sysctl_path(key), OFlags::WRONLY).map_err(failed)?;
+        let file = sysctl::path(key)
+            .ok_or(Errno::NOENT)
+            .and_then(|path| tree.open_plain(&path, OFlags::WRONLY))
+            .map_err(failed)?;
         rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
     }
     Ok(())
 }
 
-/// `net.ipv4.conf.eth0/1.forwarding` or `net/ipv4/conf/eth0.1/forwarding`: whichever separator comes
-/// first separates, the other stands for the dot in a name.
-fn sysctl_path(key: &str) -> PathBuf {
-    if key.find(['.', '/']).is_some_and(|i| key.as_bytes()[i] == b'/') {
-        return PathBuf::from(key);
-    }
-    let path: String = key
-        .chars()
-        .map(|c| match c {
-            '.' => '/',
-            '/' => '.',
-            other => other,
-        })
-        .collect();
-    PathBuf::from(path)
-}
-
 /// A directory opened by path in the current root.
 pub(crate) fn open_here(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    rustix::fs::openat2(
-        CWD,
-        path,
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        rustix::fs::ResolveFlags::NO_MAGICLINKS,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sysctl_keys_become_paths() {
-        assert_eq!(sysctl_path("net.ipv4.ip_forward"), Path::new("net/ipv4/ip_forward"));
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), Path::new("net/ipv4/conf/eth0.1/forwarding"));
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), Path::new("net/ipv4/conf/eth0.1/forwarding"));
-    }
+    rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), rustix::fs::ResolveFlags::NO_MAGICLINKS)
 }

@@ -38,7 +38,7 @@ pub(super) fn execute(argv: &[String], env: &[String], home: Option<&str>) -> Er
 fn environment(env: &[String], home: Option<&str>) -> impl Iterator<Item = String> {
     let named = env.iter().any(|e| e.starts_with("HOME="));
     let home = (!named).then(|| format!("HOME={}", home.unwrap_or("/")));
-    env.to_vec().into_iter().chain(home)
+    env.iter().cloned().chain(home)
 }
 
 fn c_strings(words: impl Iterator<Item = String>) -> Option<Vec<CString>> {
@@ -106,7 +106,9 @@ fn exec_error(path: &Path, e: Errno) -> Error {
     let mut error = Error::new(kind, message);
     error.errno = Some(e.raw_os_error());
     match e {
-        Errno::NOENT => error.with_hint("the file is there; its interpreter (#! line, or the loader named in the ELF file) is not"),
+        Errno::NOENT => {
+            error.with_hint("the file is there; its interpreter (#! line, or the loader named in the ELF file) is not")
+        }
         Errno::NOEXEC => error.with_hint("it is built for another processor, or a script without a #! line"),
         Errno::ACCESS => error.with_hint("the user may not execute it, or its file system is mounted noexec"),
         Errno::TOOBIG => error.with_hint("arguments and environment together are too long for the kernel"),

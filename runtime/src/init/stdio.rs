@@ -41,11 +41,8 @@ pub(super) fn open_console(stdio: &Stdio, size: Option<(u16, u16)>, console: boo
         return Err(Error::system("pipes were set up where a terminal was planned"));
     };
     let master = open_master()?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(
-        &master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )
-    .map_err(|e| failed("open the terminal", e))?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .map_err(|e| failed("open the terminal", e))?;
     if let Some((rows, columns)) = size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&slave, size).map_err(|e| failed("size the terminal", e))?;
@@ -79,13 +76,7 @@ fn show_as_console(slave: &OwnedFd) -> rustix::io::Result<()> {
     let at = Tree::new(root).ensure(Path::new("/dev/console"), Kind::File)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let copy = open_tree(slave, c"", flags)?;
-    move_mount(
-        &copy,
-        c"",
-        &at,
-        c"",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )
+    move_mount(&copy, c"", &at, c"", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 /// Gives pipes and the terminal to the user, so that `/dev/stdout` can be opened again. Nothing else:

@@ -97,7 +97,8 @@ pub fn words(attributes: u64, data: &[String]) -> String {
 /// The options that set and clear these bits.
 pub fn change_words(set: u64, clear: u64) -> String {
     let atime = libc::MOUNT_ATTR__ATIME;
-    let mut names: Vec<&str> = ATTRIBUTES.iter().filter(|(_, s, _)| *s != 0 && set & s != 0).map(|(n, _, _)| *n).collect();
+    let mut names: Vec<&str> =
+        ATTRIBUTES.iter().filter(|(_, s, _)| *s != 0 && set & s != 0).map(|(n, _, _)| *n).collect();
     let cleared = ATTRIBUTES.iter().filter(|(_, s, c)| *s == 0 && *c != atime && clear & c != 0);
     names.extend(cleared.map(|(n, _, _)| *n));
     if clear & atime != 0 && set & atime == 0 {

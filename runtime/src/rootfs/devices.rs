@@ -66,7 +66,9 @@ pub(super) fn one(tree: &Tree, device: &Device) -> Result<()> {
 fn make_error(path: &Path, e: Errno) -> Error {
     let error = Error::os(format!("make device node {}", path.display()), e.raw_os_error());
     match e {
-        Errno::PERM => error.with_hint("making device nodes takes CAP_MKNOD, and the caller's own device cgroup must allow it"),
+        Errno::PERM => {
+            error.with_hint("making device nodes takes CAP_MKNOD, and the caller's own device cgroup must allow it")
+        }
         Errno::EXIST => error.with_hint("the image or another option already puts something there"),
         _ => error,
     }

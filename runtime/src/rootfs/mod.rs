@@ -85,8 +85,9 @@ impl Rootfs {
     /// verified now.
     pub(crate) fn sysctls(&self) -> Result<OwnedFd> {
         match &self.sysctls {
-            Some(fd) => Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)
-                .map_err(|e| Error::os("open /proc/sys", e.raw_os_error()))?),
+            Some(fd) => {
+                Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|e| Error::os("open /proc/sys", e.raw_os_error()))?)
+            }
             None => tree::open_proc_sys(),
         }
     }

@@ -79,7 +79,8 @@ pub(super) fn bind_root(path: &Path) -> Result<Tree> {
     let error = |e: Errno| failed("the root", path, e);
     let clone = clone_tree(path, true)?;
     setattr(clone.as_fd(), true, Change::propagation(libc::MS_PRIVATE)).map_err(error)?;
-    let target = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(error)?;
+    let target =
+        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(error)?;
     attach(&clone, &target).map_err(error)?;
     Ok(Tree::new(clone))
 }
@@ -115,7 +116,11 @@ pub(super) fn new_filesystem(
     attributes: u64,
     data: &[String],
 ) -> Result<OwnedFd> {
-    let at = if matches!(kind, "proc" | "sysfs") { plain_directory(tree, target) } else { tree.ensure(target, Kind::Directory) };
+    let at = if matches!(kind, "proc" | "sysfs") {
+        plain_directory(tree, target)
+    } else {
+        tree.ensure(target, Kind::Directory)
+    };
     let at = at.map_err(|e| {
         let error = failed(kind, target, e);
         match e {
@@ -142,7 +147,9 @@ fn instance_error(kind: &str, target: &Path, data: &[String], e: Errno) -> Error
     let error = failed(kind, target, e);
     match e {
         Errno::NODEV => error.with_hint(format!("the kernel has no file system {kind}: see /proc/filesystems")),
-        Errno::INVAL if !data.is_empty() => error.with_hint(format!("one of its options is refused: {}", data.join(","))),
+        Errno::INVAL if !data.is_empty() => {
+            error.with_hint(format!("one of its options is refused: {}", data.join(",")))
+        }
         Errno::PERM => error.with_hint("mounting takes CAP_SYS_ADMIN, and a caller that is not itself confined"),
         _ => error,
     }
@@ -205,10 +212,13 @@ pub(super) fn cgroups(
     }
     attach(&top, &at).map_err(error)?;
     for (source, name) in binds {
-        let error = |e: Errno| Error::os(format!("bind {} to {}", source.display(), target.join(name).display()), e.raw_os_error());
+        let error = |e: Errno| {
+            Error::os(format!("bind {} to {}", source.display(), target.join(name).display()), e.raw_os_error())
+        };
         rustix::fs::mkdirat(&top, name.as_str(), Mode::from(0o755)).map_err(error)?;
-        let dir = rustix::fs::openat(&top, name.as_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .map_err(error)?;
+        let dir =
+            rustix::fs::openat(&top, name.as_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .map_err(error)?;
         let own = clone_tree(source, false)?;
         let mut change = Change::propagation(libc::MS_PRIVATE);
         change.set = hard | if readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
@@ -220,4 +230,3 @@ pub(super) fn cgroups(
     }
     Ok(())
 }
-

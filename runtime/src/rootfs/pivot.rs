@@ -51,9 +51,11 @@ pub(crate) fn working_directory(path: &Path, create: bool) -> Result<()> {
             _ => error,
         }
     };
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let root =
+        rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let tree = Tree::new(root);
-    let dir = if create { tree.ensure(path, Kind::Directory) } else { tree.open(path, OFlags::PATH | OFlags::DIRECTORY) };
+    let dir =
+        if create { tree.ensure(path, Kind::Directory) } else { tree.open(path, OFlags::PATH | OFlags::DIRECTORY) };
     rustix::process::fchdir(dir.map_err(failed)?).map_err(failed)?;
     // The kernel says "(unreachable)" of a directory outside the root.
     let here = rustix::process::getcwd(Vec::new()).map_err(failed)?;

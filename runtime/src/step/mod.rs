@@ -16,52 +16,127 @@ use std::path::PathBuf;
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Host: the group's directories in every hierarchy, then its limits.
-    CreateCgroup { path: PathBuf, dirs: Vec<PathBuf>, settings: Vec<Setting> },
+    CreateCgroup {
+        path: PathBuf,
+        dirs: Vec<PathBuf>,
+        settings: Vec<Setting>,
+    },
     /// Host, v2: the device program.
-    FilterDevices { dir: PathBuf, rules: Vec<DeviceRule> },
+    FilterDevices {
+        dir: PathBuf,
+        rules: Vec<DeviceRule>,
+    },
     /// Host: the children of this process will be born in another's pid namespace.
-    JoinPidNamespace { handle: Handle },
+    JoinPidNamespace {
+        handle: Handle,
+    },
     /// Host: the container's first process, born in the v2 group if there is one.
-    CloneNamespaces { kinds: Vec<Ns>, cgroup: Option<PathBuf> },
+    CloneNamespaces {
+        kinds: Vec<Ns>,
+        cgroup: Option<PathBuf>,
+    },
     /// Own session, default signals, empty keyring, not traceable.
     ShedInheritance,
     /// v1 groups.
-    JoinCgroup { dirs: Vec<PathBuf> },
-    JoinNamespaces { handles: Vec<(Ns, Handle)> },
+    JoinCgroup {
+        dirs: Vec<PathBuf>,
+    },
+    JoinNamespaces {
+        handles: Vec<(Ns, Handle)>,
+    },
     UnshareCgroup,
-    SetOomScore { value: i32 },
+    SetOomScore {
+        value: i32,
+    },
     /// Takes hold of bind sources while they are still peers of the host's mounts.
-    HoldShared { sources: Vec<PathBuf> },
+    HoldShared {
+        sources: Vec<PathBuf>,
+    },
     /// Cuts mount propagation to the host; `slave` still receives.
-    IsolateMounts { slave: bool },
-    MountOverlay { base: PathBuf, lower: Vec<PathBuf>, upper: PathBuf, work: PathBuf, volatile: bool },
-    BindRoot { path: PathBuf },
-    Mount { kind: String, source: String, target: PathBuf, attributes: u64, data: Vec<String> },
-    BindMount { source: PathBuf, target: PathBuf, recursive: bool, change: Change },
+    IsolateMounts {
+        slave: bool,
+    },
+    MountOverlay {
+        base: PathBuf,
+        lower: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+        volatile: bool,
+    },
+    BindRoot {
+        path: PathBuf,
+    },
+    Mount {
+        kind: String,
+        source: String,
+        target: PathBuf,
+        attributes: u64,
+        data: Vec<String>,
+    },
+    BindMount {
+        source: PathBuf,
+        target: PathBuf,
+        recursive: bool,
+        change: Change,
+    },
     /// v1: a tmpfs with the container's own directory of each hierarchy.
-    MountCgroups { target: PathBuf, binds: Vec<(PathBuf, String)>, links: Vec<(String, String)>, readonly: bool },
+    MountCgroups {
+        target: PathBuf,
+        binds: Vec<(PathBuf, String)>,
+        links: Vec<(String, String)>,
+        readonly: bool,
+    },
     /// `standard`: the six nodes and the links of every `/dev`; `extra`: the container's own.
-    MakeDevices { standard: bool, extra: Vec<Device> },
-    Mask { paths: Vec<PathBuf> },
-    ReadOnlyPaths { paths: Vec<PathBuf> },
+    MakeDevices {
+        standard: bool,
+        extra: Vec<Device>,
+    },
+    Mask {
+        paths: Vec<PathBuf>,
+    },
+    ReadOnlyPaths {
+        paths: Vec<PathBuf>,
+    },
     PivotRoot,
     ConnectStdio,
     /// `size`: (rows, columns). `console`: also bound on /dev/console.
-    OpenConsole { size: Option<(u16, u16)>, console: bool },
-    WorkDir { path: PathBuf, create: bool },
+    OpenConsole {
+        size: Option<(u16, u16)>,
+        console: bool,
+    },
+    WorkDir {
+        path: PathBuf,
+        create: bool,
+    },
     ReadOnlyRoot,
-    SetHostname { hostname: Option<String>, domainname: Option<String> },
+    SetHostname {
+        hostname: Option<String>,
+        domainname: Option<String>,
+    },
     AwaitNetwork,
-    SetSysctls { values: Vec<(String, String)> },
-    SetRlimits { limits: Vec<Rlimit> },
-    LookUpUser { user: User },
+    SetSysctls {
+        values: Vec<(String, String)>,
+    },
+    SetRlimits {
+        limits: Vec<Rlimit>,
+    },
+    LookUpUser {
+        user: User,
+    },
     NoNewPrivileges,
-    FilterSystemCalls { profile: Profile },
-    DropCapabilities { caps: Caps },
+    FilterSystemCalls {
+        profile: Profile,
+    },
+    DropCapabilities {
+        caps: Caps,
+    },
     CloseDescriptors,
     /// `--init`.
     StartReaper,
-    Exec { argv: Vec<String>, umask: u32 },
+    Exec {
+        argv: Vec<String>,
+        umask: u32,
+    },
 }
 
 /// Where a namespace to join is found.

@@ -14,7 +14,9 @@ impl Action for Step {
                 let limits = if limits.is_empty() { "no limits".into() } else { limits.join(", ") };
                 format!("create cgroup {} ({limits})", path.display())
             }
-            Step::FilterDevices { rules, .. } => format!("let the cgroup use {} kinds of devices, no others", rules.len()),
+            Step::FilterDevices { rules, .. } => {
+                format!("let the cgroup use {} kinds of devices, no others", rules.len())
+            }
             Step::JoinPidNamespace { handle } => format!("aim at the pid namespace of {}", handle.words()),
             Step::CloneNamespaces { kinds, .. } => {
                 let names: Vec<&str> = kinds.iter().map(|k| ns_name(*k)).collect();
@@ -147,7 +149,9 @@ impl Action for Step {
                 "Inside, /proc/self/cgroup shows / instead of the host's path. It comes after joining, since the \
                  namespace's root is the group at that moment."
             }
-            Step::SetOomScore { .. } => "When memory runs out, the kernel kills the process with the highest score first.",
+            Step::SetOomScore { .. } => {
+                "When memory runs out, the kernel kills the process with the highest score first."
+            }
             Step::HoldShared { .. } => {
                 "A mount that shall share later mounts with the host must be picked up while it is still a peer of \
                  the host's, before propagation is cut."
@@ -160,9 +164,7 @@ impl Action for Step {
                 "The image's layers are stacked read-only, in place; what the container writes goes to a directory of \
                  its own on top. Nothing is copied, so the hundredth container of an image starts like the first."
             }
-            Step::BindRoot { .. } => {
-                "pivot_root wants a mount point, and a bind mount makes one of any directory."
-            }
+            Step::BindRoot { .. } => "pivot_root wants a mount point, and a bind mount makes one of any directory.",
             Step::Mount { kind, .. } => match kind.as_str() {
                 "proc" => {
                     "procfs shows the pid namespace of whoever mounts it: the container sees only its own processes."
@@ -171,9 +173,13 @@ impl Action for Step {
                     "sysfs shows the network namespace of whoever mounts it. Read-only, since most of its knobs belong \
                      to the whole machine."
                 }
-                "devpts" => "A separate instance: the container's terminals are numbered from 0 and the host's are not in it.",
+                "devpts" => {
+                    "A separate instance: the container's terminals are numbered from 0 and the host's are not in it."
+                }
                 "mqueue" => "POSIX message queues belong to the IPC namespace; this makes them visible as files.",
-                "cgroup" | "cgroup2" => "Programs such as the JVM read their own limits here. Read-only: a container must not raise them.",
+                "cgroup" | "cgroup2" => {
+                    "Programs such as the JVM read their own limits here. Read-only: a container must not raise them."
+                }
                 _ => "A file system of the container's own, in memory and gone with it.",
             },
             Step::BindMount { .. } => {

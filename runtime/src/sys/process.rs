@@ -42,11 +42,7 @@ impl Drop for NeverReturn {
 /// The address space is copied (no CLONE_VM), so the child may allocate. The caller must be
 /// single-threaded: a lock held by another thread at this moment would stay locked in the child.
 /// The child must end by exec or [`exit_now`]: the C library's idea of its thread id is the parent's.
-pub fn clone3(
-    namespaces: u64,
-    cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce(),
-) -> Result<(i32, OwnedFd)> {
+pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce()) -> Result<(i32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
     let mut args = CloneArgs {
         flags: namespaces | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,

@@ -30,11 +30,7 @@ pub fn sealed_exe() -> Result<OwnedFd> {
 }
 
 fn readonly_mount() -> rustix::io::Result<OwnedFd> {
-    let fd = rustix::mount::open_tree(
-        CWD,
-        EXE,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )?;
+    let fd = rustix::mount::open_tree(CWD, EXE, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
     setattr(fd.as_fd(), false, Change::attributes(libc::MOUNT_ATTR_RDONLY, 0))?;
     Ok(fd)
 }
