@@ -3,6 +3,7 @@
 mod custom;
 mod default;
 mod interpreter;
+mod random;
 
 use libc::sock_filter;
 
