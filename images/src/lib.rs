@@ -14,3 +14,5 @@ pub mod reference;
 pub mod registry;
 pub mod snapshot;
 pub mod store;
+#[cfg(test)]
+mod testing;

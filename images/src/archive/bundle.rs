@@ -1,6 +1,6 @@
 //! Named pieces of an archive or directory, readable at random and by several threads.
 
-use crate::ingest::Decoder;
+use crate::ingest::{self, Decoder};
 use crate::manifest::printable;
 use crate::store::Store;
 use plan::{Error, Result, ResultExt};
@@ -80,7 +80,7 @@ impl Bundle {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(damaged(&e)),
+                Err(e) => return Err(ingest::unwrap(e)),
             };
             spool.write_all(&buffer[..n]).doing(|| "unpack the archive for reading")?;
         }
@@ -92,7 +92,15 @@ impl Bundle {
         let mut members = HashMap::new();
         let mut archive = tar::Archive::new(At { file: &file, position: 0, length });
         for entry in archive.entries_with_seek().map_err(|e| damaged(&e))? {
-            let entry = entry.map_err(|e| damaged(&e))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(_) if members.is_empty() => {
+                    return Err(Error::invalid("this is not a tar archive").with_hint(
+                        "load reads what docker save, skopeo and buildah write, plain or compressed with gzip or zstd",
+                    ));
+                }
+                Err(e) => return Err(damaged(&e)),
+            };
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let kind = entry.header().entry_type();
             let member = if kind.is_file() || kind.is_contiguous() {
@@ -118,10 +126,6 @@ impl Bundle {
             if let Some(name) = inside(&name) {
                 members.insert(name, member);
             }
-        }
-        if length > 0 && members.is_empty() {
-            return Err(Error::invalid("this is not an archive")
-                .with_hint("load reads tar archives, plain or compressed with gzip or zstd"));
         }
         Ok(Bundle::Archive { file: Arc::new(file), members })
     }

@@ -69,7 +69,7 @@ pub(super) struct Reply {
 
 /// Why there is no answer, and whether another attempt may have one.
 pub(super) struct Failure {
-    pub error: Error,
+    pub error: Box<Error>,
     pub may_pass: bool,
     /// The registry's own wish (Retry-After).
     pub wait: Option<Duration>,
@@ -77,13 +77,13 @@ pub(super) struct Failure {
 
 impl Failure {
     pub fn passing(error: Error) -> Failure {
-        Failure { error, may_pass: true, wait: None }
+        Failure { error: Box::new(error), may_pass: true, wait: None }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure { error, may_pass: false, wait: None }
+        Failure { error: Box::new(error), may_pass: false, wait: None }
     }
 }
 
@@ -157,7 +157,7 @@ impl<'a> Client<'a> {
     /// Wakes up early when `stop` is set.
     pub fn pause(&self, layer: &str, failures: u32, failure: Failure, stop: Option<&AtomicBool>) -> Result<()> {
         if !failure.may_pass || failures > self.patience.retries {
-            return Err(failure.error);
+            return Err(*failure.error);
         }
         let doubled = self.patience.pause * 2u32.saturating_pow(failures - 1);
         let pause = failure.wait.unwrap_or(doubled).min(self.patience.longest);
@@ -229,7 +229,11 @@ impl<'a> Client<'a> {
                             .with_hint("wait a few minutes, or log in where that raises the limit"),
                         _ => error.with_hint("the registry is out of order; try again later"),
                     };
-                    return Err(Failure { error, may_pass: true, wait: wait.map(Duration::from_secs) });
+                    return Err(Failure {
+                        error: Box::new(error),
+                        may_pass: true,
+                        wait: wait.map(Duration::from_secs),
+                    });
                 }
                 _ => return Ok(response),
             }
@@ -347,7 +351,7 @@ impl<'a> Client<'a> {
             ),
         };
         let error = Error::system(format!("{whom} cannot be reached")).with_cause(plain_cause(e)).with_hint(hint);
-        Failure { error, may_pass, wait: None }
+        Failure { error: Box::new(error), may_pass, wait: None }
     }
 }
 

@@ -17,6 +17,8 @@ mod gc;
 mod lock;
 mod record;
 mod remove;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use blobs::BlobWriter;
 pub use lock::Lock;

@@ -2,26 +2,28 @@
 //! decompressed, hashed again and unpacked, a buffer at a time. Nothing becomes visible before every
 //! digest and size has been verified.
 
+mod stream;
+
+pub(crate) use stream::{Decoder, stream, unwrap};
+
 use crate::config::ImageConfig;
-use crate::digest::{Digest, Hashing, chain_ids};
-use crate::layer::{self, Applied, Limits};
+use crate::digest::{Digest, chain_ids};
+use crate::layer::Applied;
 use crate::manifest::Descriptor;
 use crate::progress::{Progress, ProgressEvent};
 use crate::snapshot::{self, Slot, Wanted};
-use crate::store::{BlobWriter, Store};
-use plan::{Error, Kind, Result, ResultExt};
+use crate::store::Store;
+use plan::{Error, Result};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use stream::Unpacked;
 
 /// Large enough that neither SHA-256 nor write(2) notices the seams.
 const BUFFER: usize = 256 << 10;
 /// How many layers travel and unpack at a time, as in Docker.
 const WORKERS: usize = 3;
-/// How often progress is told.
-const TELL: u64 = 512 << 10;
 
 /// A layer as its manifest and configuration describe it.
 #[derive(Clone, Debug)]
@@ -204,140 +206,3 @@ impl Job<'_> {
 }
 
 const ALTERED: &str = "it was altered or cut on its way: try again";
-
-/// What [`stream`] did, not yet verified.
-pub(crate) struct Unpacked {
-    /// An error means that the archive inside is broken; the digests below say whose fault that is.
-    pub applied: Result<Applied>,
-    /// Digest and length of what arrived.
-    pub blob: (Digest, u64),
-    pub diff_id: Digest,
-    /// As a media type says it: see [`Decoder::suffix`].
-    pub compression: &'static str,
-    /// The bytes that arrived, still without a name.
-    pub writer: Option<BlobWriter>,
-}
-
-/// Unpacks `source` (tar, maybe compressed) into the empty directory `dir`, keeping what arrives in
-/// `writer`. Reads at most `limit` bytes and one.
-pub(crate) fn stream(
-    source: impl Read,
-    writer: Option<BlobWriter>,
-    limit: Option<u64>,
-    dir: &Path,
-    tell: &dyn Fn(u64),
-    stop: &AtomicBool,
-) -> Result<Unpacked> {
-    let source = source.take(limit.map_or(u64::MAX, |n| n.saturating_add(1)));
-    let tee = Tee { source: Hashing::new(source), writer, tell, done: 0, told: 0, stop };
-    let decoder = Decoder::new(BufReader::with_capacity(BUFFER, tee))?;
-    let compression = decoder.suffix();
-    let mut tar = BufReader::with_capacity(BUFFER, Hashing::new(decoder));
-    let applied = layer::apply(&mut tar, dir, &Limits::default());
-    let (decoder, diff_id) = tar.into_inner().into_parts();
-    let mut tee = decoder.into_inner();
-    if let Err(e) = &applied
-        && e.kind != Kind::Invalid
-    {
-        return Err(e.clone());
-    }
-    // Also of broken data: the digest of the whole tells whether it broke on its way.
-    io::copy(&mut tee, &mut io::sink()).map_err(unwrap)?;
-    let tee = tee.into_inner();
-    let (digest, size) = tee.source.finish();
-    Ok(Unpacked { applied, blob: (digest, size), diff_id, compression, writer: tee.writer })
-}
-
-/// An error of ours that travelled inside an [`io::Error`].
-fn unwrap(e: io::Error) -> Error {
-    match e.downcast::<Error>() {
-        Ok(ours) => ours,
-        Err(e) => Error::io("read the layer", &e),
-    }
-}
-
-/// Hashes, counts and keeps what passes.
-struct Tee<'a, R> {
-    source: Hashing<R>,
-    writer: Option<BlobWriter>,
-    tell: &'a dyn Fn(u64),
-    done: u64,
-    told: u64,
-    stop: &'a AtomicBool,
-}
-
-impl<R: Read> Read for Tee<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other(Error::system("stopped because another layer failed")));
-        }
-        let n = self.source.read(buf)?;
-        if let Some(writer) = &mut self.writer {
-            writer.write_all(&buf[..n]).doing(|| "keep the layer").map_err(io::Error::other)?;
-        }
-        self.done += n as u64;
-        if self.done - self.told >= TELL || (n == 0 && self.done > self.told) {
-            self.told = self.done;
-            (self.tell)(self.done);
-        }
-        Ok(n)
-    }
-}
-
-/// Decompression, chosen by the first bytes: media types lie.
-pub(crate) enum Decoder<R: BufRead> {
-    Plain(R),
-    /// Of any number of members (pigz, eStargz).
-    Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
-    /// Of any number of frames.
-    Zstd(Box<zstd::Decoder<'static, R>>),
-}
-
-impl<R: BufRead> Decoder<R> {
-    pub fn new(mut source: R) -> Result<Decoder<R>> {
-        let head = source.fill_buf().map_err(unwrap)?;
-        if head.starts_with(&[0x1f, 0x8b]) {
-            return Ok(Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source))));
-        }
-        // A zstd frame, or a skippable one before it.
-        let skippable = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
-        if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || skippable {
-            let decoder = zstd::Decoder::with_buffer(source).doing(|| "start zstd decompression")?;
-            return Ok(Decoder::Zstd(Box::new(decoder)));
-        }
-        for (magic, program) in [(&b"BZh"[..], "bunzip2"), (b"\xfd7zXZ\0", "unxz"), (b"PK\x03\x04", "unzip")] {
-            if head.starts_with(magic) {
-                return Err(Error::invalid("the archive is neither tar nor compressed with gzip or zstd")
-                    .with_hint(format!("unpack it first: {program}")));
-            }
-        }
-        Ok(Decoder::Plain(source))
-    }
-
-    /// What a media type appends.
-    pub fn suffix(&self) -> &'static str {
-        match self {
-            Decoder::Plain(_) => "",
-            Decoder::Gzip(_) => "+gzip",
-            Decoder::Zstd(_) => "+zstd",
-        }
-    }
-
-    pub fn into_inner(self) -> R {
-        match self {
-            Decoder::Plain(r) => r,
-            Decoder::Gzip(d) => d.into_inner(),
-            Decoder::Zstd(d) => d.finish(),
-        }
-    }
-}
-
-impl<R: BufRead> Read for Decoder<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Decoder::Plain(r) => r.read(buf),
-            Decoder::Gzip(d) => d.read(buf),
-            Decoder::Zstd(d) => d.read(buf),
-        }
-    }
-}
