@@ -7,7 +7,7 @@ mod stdio;
 mod watch;
 
 pub use report::{Outcome, Report, Started};
-pub use stdio::{Pipes, pipes};
+pub use stdio::{Marks, Pipes, pipes, reclaim};
 pub use watch::{Exit, Farewell, NoService, Service, Setup, run};
 
 use plan::Result;

@@ -10,6 +10,7 @@ mod lifecycle;
 pub use identity::{Identity, boot_id};
 pub use lifecycle::{is_alive, monitor_alive, open, open_monitor, signal, stop, wait};
 
+use crate::monitor::Marks;
 use plan::{Error, Kind, Result, ResultExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -78,6 +79,9 @@ pub struct State {
     /// Lines of output that the log could not take (its disk was full).
     #[serde(default)]
     pub log_dropped: u64,
+    /// Its output pipes, for a monitor that takes over (see `monitor::reclaim`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Marks>,
     /// What a later rrun of the same version added: kept through a rewrite.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -105,6 +109,7 @@ impl State {
             started_at: never(),
             finished_at: never(),
             log_dropped: 0,
+            streams: None,
             extra: Map::new(),
         }
     }
@@ -136,6 +141,7 @@ impl State {
         self.finished_at = plan::time::now_rfc3339();
         (self.pid, self.start_time) = (0, 0);
         (self.monitor_pid, self.monitor_start_time) = (0, 0);
+        self.streams = None;
     }
 }
 
