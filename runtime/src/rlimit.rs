@@ -1,4 +1,4 @@
-//! Resource limits: `--ulimit`, the names of OCI, and what of them this caller can set.
+//! Resource limits: `--ulimit` and the names of OCI.
 
 use plan::{Error, Result};
 use rustix::process::Resource;
@@ -79,14 +79,6 @@ fn number(text: &str, value: &str) -> Result<u64> {
     }
 }
 
-/// What of `wanted` a caller gets whose own hard limit is `own_hard`: raising that takes
-/// CAP_SYS_RESOURCE. Without it the limit is cut to what there is, and the caller of this should say
-/// so: a container with fewer descriptors is better than none.
-pub fn within(wanted: &Rlimit, own_hard: u64, may_raise: bool) -> Rlimit {
-    let hard = if may_raise { wanted.hard } else { wanted.hard.min(own_hard) };
-    Rlimit { name: wanted.name.clone(), soft: wanted.soft.min(hard), hard }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,13 +128,5 @@ mod tests {
         for (name, r) in NAMES {
             assert_eq!(resource(name), Some(r));
         }
-    }
-
-    #[test]
-    fn a_caller_without_sys_resource_gets_what_it_has() {
-        let wanted = limit("NOFILE", 1_048_576, 1_048_576);
-        assert_eq!(within(&wanted, 4096, false), limit("NOFILE", 4096, 4096));
-        assert_eq!(within(&wanted, 4096, true), wanted);
-        assert_eq!(within(&limit("NOFILE", 1024, UNLIMITED), 4096, false), limit("NOFILE", 1024, 4096));
     }
 }

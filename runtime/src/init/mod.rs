@@ -12,7 +12,7 @@ mod stdio;
 use crate::cgroup;
 use crate::exec::report::Reporter;
 use crate::rootfs::{self, Rootfs};
-use crate::spec::Process;
+use crate::spec::{Process, User};
 use crate::step::{Handle, Step};
 use crate::sys::spawn::exit_now;
 use crate::sys::{process as sys_process, security};
@@ -117,7 +117,12 @@ impl State<'_> {
                     .with_hint("the kernel needs CONFIG_SECCOMP_FILTER; --security-opt seccomp=unconfined goes without")
             }),
             Step::DropCapabilities { caps } => {
-                let masks = crate::caps::Masks::of(caps).for_uid(self.ids.uid);
+                let masks = crate::caps::Masks::of(caps);
+                // Docker's users other than root hold nothing; an OCI spec says itself what its user holds.
+                let masks = match self.child.process.user {
+                    User::Named { .. } => masks.for_uid(self.ids.uid),
+                    User::Ids { .. } => masks,
+                };
                 security::assume(&self.ids, &masks).map_err(|e| {
                     Error::io(format!("become uid {}, gid {}", self.ids.uid, self.ids.gid), &e)
                         .with_hint("rrun must run as root, not confined itself")

@@ -1,8 +1,9 @@
 //! What a spec must not ask for, refused before anything happens.
 
 use crate::cgroup;
-use crate::spec::{Mount, Process, RunSpec};
+use crate::spec::{Mount, Process, RunSpec, User};
 use crate::sysctl;
+use crate::user;
 use plan::{Error, Result};
 use std::ffi::OsStr;
 use std::path::{Component, Path};
@@ -30,6 +31,9 @@ pub(super) fn run_spec(spec: &RunSpec) -> Result<()> {
 }
 
 pub(super) fn process(p: &Process) -> Result<()> {
+    if let User::Named { spec, .. } = &p.user {
+        user::check(spec)?;
+    }
     if p.args.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("no command specified")
             .with_hint("the image has neither ENTRYPOINT nor CMD: name a program after the image"));
