@@ -52,6 +52,10 @@ pub enum Loaded {
 /// Loads every image in an archive that this machine can run. An error leaves the images before it
 /// loaded and nothing of the one it concerns.
 pub fn load(store: &Store, input: Input, progress: &dyn Progress) -> Result<Vec<Loaded>> {
+    load_all(store, input, progress).inspect_err(|e| store.collect_after(e))
+}
+
+fn load_all(store: &Store, input: Input, progress: &dyn Progress) -> Result<Vec<Loaded>> {
     let _hold = store.hold_swept()?;
     let bundle = match input {
         Input::Path(path) => Bundle::open(store, &path),

@@ -7,7 +7,7 @@ use super::target::Target;
 use crate::manifest::printable;
 use crate::progress::{Progress, ProgressEvent};
 use plan::{Error, Result};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -324,7 +324,7 @@ impl<'a> Client<'a> {
     pub fn broken(&self, e: std::io::Error) -> Failure {
         let error = Error::system(format!("the connection to registry {} broke", self.name));
         Failure::passing(
-            error.with_cause(plain_cause(ureq::Error::from(e))).with_hint("try again; what is complete is kept"),
+            error.with_cause(plain_cause(&ureq::Error::from(e))).with_hint("try again; what is complete is kept"),
         )
     }
 
@@ -333,30 +333,31 @@ impl<'a> Client<'a> {
             true => format!("registry {}", self.name),
             false => printable(&target.authority),
         };
-        let (may_pass, hint) = match &e {
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) if !target.is_loopback() => (
-                false,
-                "if the registry has a certificate of its own authority, add that to /etc/ssl/certs/ca-certificates.crt",
-            ),
-            ureq::Error::HostNotFound => (false, "check the spelling of the registry's name"),
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused => {
-                (false, "check that the registry is running, and its port")
+        let cause = plain_cause(&e);
+        let kind = if let ureq::Error::Io(io) = &e { Some(io.kind()) } else { None };
+        // A registry that never answered is not waited for: a person wants to know at once.
+        let answered = self.https.get().is_some();
+        let (may_pass, hint) = match (&e, kind) {
+            // What rustls has against the other side arrives as an I/O error.
+            (ureq::Error::Rustls(_) | ureq::Error::Tls(_), _) | (_, Some(ErrorKind::InvalidData)) => {
+                let hint = match cause.contains("certificate") {
+                    true => "add the authority of its certificate to /etc/ssl/certs/ca-certificates.crt",
+                    false => "does it speak TLS? Only registries on this machine are asked unencrypted",
+                };
+                (false, hint)
             }
-            ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::Other => {
-                (false, "check the network and /etc/resolv.conf")
-            }
-            _ => (
-                !target.is_loopback() || self.https.get().is_some(),
-                "check the network, and HTTPS_PROXY if a proxy is needed",
-            ),
+            (ureq::Error::HostNotFound, _) => (false, "check the spelling of the registry's name"),
+            (_, Some(ErrorKind::ConnectionRefused)) => (answered, "check that the registry is running, and its port"),
+            (_, Some(ErrorKind::Other)) => (answered, "check the network and /etc/resolv.conf"),
+            _ => (answered, "check the network, and HTTPS_PROXY if a proxy is needed"),
         };
-        let error = Error::system(format!("{whom} cannot be reached")).with_cause(plain_cause(e)).with_hint(hint);
+        let error = Error::system(format!("{whom} cannot be reached")).with_cause(cause).with_hint(hint);
         Failure { error: Box::new(error), may_pass, wait: None }
     }
 }
 
 /// The innermost reason, in one line.
-fn plain_cause(e: ureq::Error) -> String {
+fn plain_cause(e: &ureq::Error) -> String {
     match e {
         ureq::Error::Io(io) => match io.raw_os_error() {
             Some(n) => plan::errno_name(n),

@@ -46,10 +46,20 @@ pub struct Pulled {
 }
 
 /// Fetches an image and names it. Safe beside other pulls, also of the same image, and beside
-/// removals. After an error or a kill no part of the image is visible; layers that were complete are
-/// used by the next attempt.
+/// removals. After an error or a kill no part of the image is visible. Layers that were complete are
+/// used by the next attempt, unless the image was broken or the disk full: then nothing stays.
 pub fn pull(store: &Store, r: &Reference, options: &PullOptions, progress: &dyn Progress) -> Result<Pulled> {
-    pull_with(store, r, options, progress, Patience::default())
+    pull_patiently(store, r, options, progress, Patience::default())
+}
+
+fn pull_patiently(
+    store: &Store,
+    r: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+    patience: Patience,
+) -> Result<Pulled> {
+    pull_with(store, r, options, progress, patience).inspect_err(|e| store.collect_after(e))
 }
 
 fn pull_with(

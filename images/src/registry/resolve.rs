@@ -160,7 +160,9 @@ impl Stub {
                     Ok(Answer::Addresses(found)) => return Ok(found),
                     Ok(Answer::Nothing) => return Ok(Vec::new()),
                     Ok(Answer::Failed) => last = io::Error::other(format!("name server {} failed", server.ip())),
-                    Err(e) => last = io::Error::other(format!("name server {} does not answer: {e}", server.ip())),
+                    Err(e) => {
+                        last = io::Error::other(format!("name server {} does not answer: {}", server.ip(), said(&e)))
+                    }
                 }
             }
         }
@@ -218,6 +220,14 @@ impl Stub {
             true if open.is_empty() => Ok(Answer::Nothing),
             true => Err(io::ErrorKind::TimedOut.into()),
         }
+    }
+}
+
+/// Without Rust's "(os error 101)".
+fn said(e: &io::Error) -> String {
+    match e.raw_os_error() {
+        Some(n) => plan::errno_name(n),
+        None => e.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::lock::{Lock, share_file, try_lock_file};
 use super::record::{self, Record};
 use crate::digest::{Digest, chain_ids};
 use crate::snapshot;
-use plan::{Result, ResultExt};
+use plan::{Error, Kind, Result, ResultExt};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -31,6 +31,15 @@ impl Store {
     pub fn collect(&self) -> Result<Vec<String>> {
         let _lock = self.lock_refs()?;
         self.collect_locked()
+    }
+
+    /// Clears away the complete layers of an image that failed, when they are of no use to another
+    /// attempt: a broken image stays broken, a full disk needs them gone.
+    pub(crate) fn collect_after(&self, e: &Error) {
+        if e.kind == Kind::Invalid || matches!(e.errno, Some(libc::ENOSPC | libc::EDQUOT)) {
+            // The failure itself is what the caller hears of.
+            let _ = self.collect();
+        }
     }
 
     /// The caller holds the lock of `refs/`. Lock order: `refs/lock`, then the content lock, which is
