@@ -1,1 +1,302 @@
+//! Doing what a plan says: steps into system calls, as few as there can be.
+//!
+//! Consecutive netlink steps of one place go out as one batch; the acknowledgement's sequence number
+//! says which step the kernel refused. Nothing is decided here.
 
+use crate::driver::bridge;
+use crate::firewall;
+use crate::model::Network;
+use crate::networks::{BridgeOptions, write_json};
+use crate::nl::{self, Batch, Failure, Socket, Visit};
+use crate::sandbox::{Published, Sandbox, SandboxPlan};
+use crate::step::Step;
+use ipnetwork::IpNetwork;
+use plan::{Action, Error, Journal, Mark, Result, ResultExt, Site};
+use std::io::Write;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// In every network namespace, for as long as there have been namespaces.
+const LOOPBACK_INDEX: u32 = 1;
+
+impl SandboxPlan {
+    /// Does it, in the namespace of `netns` where a step says so. Step `i` is marked in the journal
+    /// as `step_offset + i`.
+    ///
+    /// On failure the error names the step, and the caller walks [`SandboxPlan::undo`] (taken
+    /// before) with [`crate::repair::undo`]. The calling process must be single-threaded.
+    pub fn apply(mut self, netns: BorrowedFd<'_>, journal: &mut Journal, step_offset: usize) -> Result<Sandbox> {
+        let steps = std::mem::take(&mut self.steps);
+        let mut at = 0;
+        while at < steps.len() {
+            let end = at + run_length(&steps[at..]);
+            let begin = journal.now();
+            self.run(&steps, at..end, netns)?;
+            journal.mark(step_offset + at, begin);
+            let now = journal.now();
+            for i in at + 1..end {
+                let step = u16::try_from(step_offset + i).unwrap_or(u16::MAX);
+                journal.push(Mark { step, begin_us: now, end_us: now });
+            }
+            at = end;
+        }
+        Ok(Sandbox::started(self))
+    }
+
+    /// One run of steps that are done together.
+    fn run(&mut self, steps: &[Step], range: Range<usize>, netns: BorrowedFd<'_>) -> Result<()> {
+        let first = &steps[range.start];
+        let told = |e: Error| if e.step.is_none() { e.with_step(first.line()) } else { e };
+        if first.site() == Site::InNetns {
+            return self.inside(steps, range, netns).map_err(told);
+        }
+        match first {
+            // Done while planning.
+            Step::LeaseAddress { .. } | Step::ReservePort { .. } => Ok(()),
+            Step::CreateVeth(_) => self.plug(steps, range, netns),
+            Step::WriteFiles { .. } => self.write_files(),
+            Step::EnableForwarding { ipv6 } => enable_forwarding(*ipv6),
+            Step::EnsureFirewall => self.ensure_firewall(),
+            Step::AdmitNetwork { network, elements } => {
+                let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
+                firewall::add(nft, elements)?.map_err(|f| f.error(format!("tell the firewall about network {network}")))
+            }
+            Step::EnsureBridge { bridge, .. } => self.ensure_bridge(bridge),
+            Step::Publish { bindings, elements } => {
+                let path = Published::path(&self.netstack.state, &self.container_id);
+                write_json(&path, &Published::new(bindings))?;
+                let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
+                firewall::publish(nft, elements)?;
+                if let (Some(ports), target) = (&mut self.ports, bridge::target(&self.endpoints)) {
+                    ports.serve(target)?;
+                }
+                Ok(())
+            }
+            Step::DnsRecord { path, network, .. } => {
+                let endpoint = self.endpoints.iter().find(|e| e.network == *network);
+                endpoint.map_or(Ok(()), |e| write_json(path, e))
+            }
+            Step::HardenInterface { .. }
+            | Step::LoopbackUp
+            | Step::ConfigureInterface { .. }
+            | Step::DefaultRoute { .. }
+            | Step::DnsServer => unreachable!("these happen inside the namespace"),
+        }
+        .map_err(told)
+    }
+
+    fn plug(&mut self, steps: &[Step], range: Range<usize>, netns: BorrowedFd<'_>) -> Result<()> {
+        let route = self.route.as_mut().expect("a plan with bridge networks has its sockets");
+        let mut batch = Batch::new();
+        for i in range {
+            let Step::CreateVeth(veth) = &steps[i] else { continue };
+            let index = route.ifindex(&veth.bridge)?.ok_or_else(|| {
+                Error::system(format!("bridge {} disappeared", veth.bridge))
+                    .with_hint("something removed it a moment ago; try again")
+                    .with_step(steps[i].line())
+            })?;
+            batch.add_veth(i, veth, index, netns);
+        }
+        route.run(batch)?.map_err(|f| refused(steps, &f))
+    }
+
+    /// Everything inside the container's namespace: one visit, one batch.
+    fn inside(&mut self, steps: &[Step], range: Range<usize>, netns: BorrowedFd<'_>) -> Result<()> {
+        let home = nl::current()?;
+        let visit = Visit::enter(netns, home.as_fd())?;
+        let mut route = Socket::route()?;
+        let index = |route: &Socket, name: &str| {
+            route
+                .ifindex(name)?
+                .ok_or_else(|| Error::system(format!("interface {name} is not in the container's namespace")))
+        };
+        let mut batch = Batch::new();
+        for i in range {
+            match &steps[i] {
+                Step::HardenInterface { ifname, ipv6 } => {
+                    harden(ifname, *ipv6).map_err(|e| e.with_step(steps[i].line()))?;
+                }
+                Step::LoopbackUp => batch.link_up(i, LOOPBACK_INDEX),
+                Step::ConfigureInterface { ifname, addresses } => {
+                    let at = index(&route, ifname)?;
+                    batch.announce(i, at);
+                    for a in addresses {
+                        batch.add_address(i, at, *a);
+                    }
+                    batch.link_up(i, at);
+                }
+                Step::DefaultRoute { gateway, ifname } => batch.default_route(i, index(&route, ifname)?, *gateway),
+                // The rest happens outside.
+                _ => {}
+            }
+        }
+        let done = route.run(batch)?;
+        drop(visit);
+        done.map_err(|f| refused(steps, &f))
+    }
+
+    fn write_files(&self) -> Result<()> {
+        let Some(files) = &self.files else { return Ok(()) };
+        for (name, text) in
+            [("hosts", &files.hosts), ("resolv.conf", &files.resolv_conf), ("hostname", &files.hostname)]
+        {
+            write_in_place(&files.dir.join(name), text)?;
+        }
+        Ok(())
+    }
+
+    fn ensure_firewall(&mut self) -> Result<()> {
+        let loaded = firewall::load()?;
+        let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
+        // Somebody flushed it: the other networks and containers need theirs back as well.
+        if loaded { self.netstack.restore_elements(nft).map(drop) } else { Ok(()) }
+    }
+
+    fn ensure_bridge(&mut self, bridge: &str) -> Result<()> {
+        let network = self
+            .networks
+            .iter()
+            .find(|n| BridgeOptions::of(n).bridge_name(&n.id) == bridge)
+            .expect("the planner only names bridges of its networks");
+        let route = self.route.as_mut().expect("a plan with bridge networks has its sockets");
+        if create_bridge(route, network)? {
+            self.netstack.replug(route, network)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many steps from the first on go together.
+fn run_length(steps: &[Step]) -> usize {
+    let same = |s: &&Step| match &steps[0] {
+        Step::CreateVeth(_) => matches!(s, Step::CreateVeth(_)),
+        first if first.site() == Site::InNetns => s.site() == Site::InNetns,
+        _ => false,
+    };
+    1 + steps[1..].iter().take_while(same).count()
+}
+
+/// The kernel's refusal, with the step it was about.
+fn refused(steps: &[Step], failure: &Failure) -> Error {
+    let step = &steps[failure.tag];
+    let e = failure.error(step.line()).with_step(step.line());
+    match (step, failure.errno) {
+        (Step::CreateVeth(_), libc::EOPNOTSUPP) => {
+            e.with_hint("this kernel has no veth: modprobe veth, or enable CONFIG_VETH")
+        }
+        // A bridge has 1023 ports: BR_PORT_BITS is 10.
+        (Step::CreateVeth(v), libc::EXFULL) => {
+            e.with_hint(format!("{} is full (1023 containers): spread them over several networks", v.bridge))
+        }
+        (Step::ConfigureInterface { .. }, libc::EACCES | libc::EOPNOTSUPP) => {
+            e.with_hint("IPv6 is switched off in this kernel: use a network without --ipv6")
+        }
+        _ => e,
+    }
+}
+
+/// The network's bridge with its addresses, up; `true` when it was not there before.
+pub(crate) fn create_bridge(route: &mut Socket, network: &Network) -> Result<bool> {
+    let options = BridgeOptions::of(network);
+    let name = options.bridge_name(&network.id);
+    let doing = || format!("create bridge {name}");
+    let mut batch = Batch::new();
+    batch.add_bridge(0, &name, bridge::mac(&network.id, "gateway"), options.mtu);
+    let created = match route.run(batch)? {
+        Ok(()) => true,
+        Err(f) if f.errno == libc::EEXIST => false,
+        Err(f) if f.errno == libc::EOPNOTSUPP => {
+            return Err(f
+                .error(doing())
+                .with_hint("this kernel has no bridges: modprobe bridge, or enable CONFIG_BRIDGE"));
+        }
+        Err(f) => return Err(f.error(doing())),
+    };
+    let index = route.ifindex(&name)?.ok_or_else(|| {
+        Error::system(format!("bridge {name} disappeared")).with_hint("something removed it a moment ago; try again")
+    })?;
+    // So that the host reaches 127.0.0.1 publishes: packets from 127.0.0.1 may leave here, to be
+    // masqueraded. The firewall drops what claims to go there.
+    sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+    if network.enable_ipv6 {
+        sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
+        sysctl(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+    } else {
+        sysctl_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
+    let mut batch = Batch::new();
+    batch.link_up(0, index);
+    let gateways = network.pools.iter().filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok());
+    for address in gateways {
+        // Each on its own: EEXIST, of a bridge that was there, must not stop the next.
+        let mut one = Batch::new();
+        one.add_address(0, index, address);
+        match route.run(one)? {
+            Err(f) if f.errno != libc::EEXIST => return Err(f.error(format!("give bridge {name} {address}"))),
+            _ => {}
+        }
+    }
+    route.run(batch)?.map_err(|f| f.error(format!("bring bridge {name} up")))?;
+    Ok(created)
+}
+
+/// Makes the host a router.
+fn enable_forwarding(ipv6: bool) -> Result<()> {
+    if !ipv6 {
+        return sysctl("ipv4/ip_forward", "1");
+    }
+    // A router does not listen to other routers: a host that got its own default route from an
+    // advertisement would lose it. accept_ra=2 means: even so.
+    let conf = Path::new("/proc/sys/net/ipv6/conf");
+    let entries = std::fs::read_dir(conf).doing(|| "list the host's IPv6 interfaces")?;
+    for entry in entries.flatten() {
+        let reads = |key: &str, value: &[u8]| std::fs::read(entry.path().join(key)).is_ok_and(|t| t.starts_with(value));
+        if reads("accept_ra", b"1") && reads("forwarding", b"0") {
+            sysctl_if_there(&format!("ipv6/conf/{}/accept_ra", entry.file_name().to_string_lossy()), "2")?;
+        }
+    }
+    sysctl("ipv6/conf/all/forwarding", "1")
+}
+
+/// Inside the container's namespace.
+pub(crate) fn harden(ifname: &str, ipv6: bool) -> Result<()> {
+    let conf = format!("ipv6/conf/{ifname}");
+    if !ipv6 {
+        return sysctl_if_there(&format!("{conf}/disable_ipv6"), "1");
+    }
+    sysctl(&format!("{conf}/disable_ipv6"), "0").map_err(|e| match e.errno {
+        Some(libc::ENOENT) => e.with_hint("IPv6 is switched off in this kernel: use a network without --ipv6"),
+        _ => e,
+    })?;
+    sysctl(&format!("{conf}/accept_ra"), "0")
+}
+
+/// One setting of the network namespace this thread is in.
+fn sysctl(key: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/{key}");
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut f| f.write_all(value.as_bytes()))
+        .doing(|| format!("set {path} to {value}"))
+}
+
+/// As [`sysctl`]; a kernel without IPv6 has nothing to switch off.
+fn sysctl_if_there(key: &str, value: &str) -> Result<()> {
+    match sysctl(key, value) {
+        Err(e) if e.errno == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// Same inode: it may be mounted in the container already, or have been since its creation.
+pub(crate) fn write_in_place(path: &Path, text: &str) -> Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .and_then(|mut f| f.write_all(text.as_bytes()))
+        .doing(|| format!("write {}", path.display()))
+}

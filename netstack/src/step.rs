@@ -29,8 +29,6 @@ pub enum Step {
     /// process may have bind-mounted them already.
     WriteFiles {
         dir: PathBuf,
-        nameserver: String,
-        own_names: Vec<String>,
     },
     /// Let the host forward packets between interfaces.
     EnableForwarding {
@@ -65,9 +63,7 @@ pub enum Step {
         ifname: String,
     },
     /// The resolver's sockets, bound inside; the monitor answers on them.
-    DnsServer {
-        address: IpAddr,
-    },
+    DnsServer,
     Publish {
         bindings: Vec<PortBinding>,
         elements: Vec<Element>,
@@ -140,7 +136,7 @@ impl Action for Step {
         match self {
             Step::LeaseAddress { network, ip, .. } => format!("lease {ip} on network {network}"),
             Step::ReservePort { binding } => format!("reserve {} on the host", host_side(binding)),
-            Step::WriteFiles { dir, .. } => {
+            Step::WriteFiles { dir } => {
                 format!("write hosts, resolv.conf and hostname in {}", dir.display())
             }
             Step::EnableForwarding { ipv6: false } => "let the host forward IPv4 packets".into(),
@@ -168,7 +164,7 @@ impl Action for Step {
                 let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("send all other {v} traffic to {gateway} through {ifname}")
             }
-            Step::DnsServer { address } => format!("answer DNS inside the container on {address}"),
+            Step::DnsServer => format!("answer DNS inside the container on {}", crate::files::EMBEDDED_SERVER),
             Step::Publish { bindings, .. } => {
                 let what: Vec<String> = bindings
                     .iter()
@@ -243,7 +239,7 @@ impl Action for Step {
                 "What is not on a directly connected subnet goes to the gateway: the bridge on \
                  the host, which forwards it to the world."
             }
-            Step::DnsServer { .. } => {
+            Step::DnsServer => {
                 "Containers find each other by name. The resolver is the container's own monitor, \
                  listening inside its namespace: nothing to configure, no port taken on the host, \
                  and it knows only the networks that this container is on."
@@ -263,7 +259,7 @@ impl Action for Step {
     fn shell(&self) -> Option<String> {
         match self {
             Step::LeaseAddress { path, owner, .. } => Some(format!("(set -C; echo {owner} > {})", path.display())),
-            Step::ReservePort { .. } | Step::DnsServer { .. } | Step::WriteFiles { .. } => None,
+            Step::ReservePort { .. } | Step::DnsServer | Step::WriteFiles { .. } => None,
             Step::EnableForwarding { ipv6: false } => Some("sysctl -w net.ipv4.ip_forward=1".into()),
             Step::EnableForwarding { ipv6: true } => Some("sysctl -w net.ipv6.conf.all.forwarding=1".into()),
             Step::EnsureBridge { bridge, addresses, mtu, .. } => {
@@ -343,7 +339,7 @@ impl Action for Step {
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
             | Step::DefaultRoute { .. }
-            | Step::DnsServer { .. } => Site::InNetns,
+            | Step::DnsServer => Site::InNetns,
         }
     }
 
@@ -352,7 +348,7 @@ impl Action for Step {
             Step::LeaseAddress { path, owner, .. } => {
                 Undo::Remove(vec![HostThing::Lease { path: path.clone(), owner: owner.clone() }])
             }
-            Step::ReservePort { .. } | Step::DnsServer { .. } => Undo::DiesWith(Ns::Process),
+            Step::ReservePort { .. } | Step::DnsServer => Undo::DiesWith(Ns::Process),
             Step::WriteFiles { .. } => Undo::Nothing,
             Step::EnableForwarding { .. }
             | Step::EnsureBridge { .. }

@@ -1,8 +1,9 @@
 //! A bridge network: a switch on the host, a cable to each container, NAT to the world.
 
 use crate::firewall::{Element, network_elements};
-use crate::model::{Endpoint, Network};
+use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::BridgeOptions;
+use crate::publish::Target;
 use crate::step::{Step, Veth};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -116,11 +117,19 @@ pub fn routes(endpoints: &[Endpoint]) -> Vec<Step> {
         .collect()
 }
 
+/// Where published ports lead: the container's addresses on the networks its default routes use.
+pub fn target(endpoints: &[Endpoint]) -> Target {
+    Target {
+        ipv4: gateway_endpoint(endpoints, false).and_then(|e| e.ipv4),
+        ipv6: gateway_endpoint(endpoints, true).and_then(|e| e.ipv6),
+    }
+}
+
 /// The elements that send published ports to the container: each binding to the address of its own
 /// family, where the container has one. The monitor relays the others.
-pub fn published(endpoints: &[Endpoint], bindings: &[crate::model::PortBinding]) -> Vec<Element> {
-    let target4 = gateway_endpoint(endpoints, false).and_then(|e| e.ipv4).map(IpAddr::V4);
-    let target6 = gateway_endpoint(endpoints, true).and_then(|e| e.ipv6).map(IpAddr::V6);
+pub fn published(endpoints: &[Endpoint], bindings: &[PortBinding]) -> Vec<Element> {
+    let target = target(endpoints);
+    let (target4, target6) = (target.ipv4.map(IpAddr::V4), target.ipv6.map(IpAddr::V6));
     bindings
         .iter()
         // [::1] cannot leave the loopback: no element could ever match.

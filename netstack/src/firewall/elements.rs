@@ -3,7 +3,7 @@
 //! The text form is what `undo.json` keeps and what a person can paste behind `nft`; it parses
 //! back, because each set's key has a fixed shape.
 
-use super::sets::{Field, Shape, shape};
+use super::sets::{Family, Field, Shape, shape};
 use crate::model::{PortBinding, Proto};
 use crate::nl;
 use plan::{Error, Result};
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Element {
     shape: &'static Shape,
     key: Vec<Value>,
-    data: Vec<Value>,
+    data: Option<Value>,
 }
 
 /// One field of a key or a value; inclusive where it is a range.
@@ -31,7 +31,7 @@ enum Value {
 }
 
 impl Element {
-    fn new(set: &'static str, key: Vec<Value>, data: Vec<Value>) -> Element {
+    fn new(set: &'static str, key: Vec<Value>, data: Option<Value>) -> Element {
         let shape = shape(set).expect("every set named in this file is in the table of sets");
         Element { shape, key, data }
     }
@@ -60,9 +60,10 @@ impl Element {
             parts.iter().zip(fields).map(|(p, f)| Value::parse(p.trim(), *f)).collect()
         };
         let key = fields(key, shape.key).ok_or_else(bad)?;
-        let data = match data {
-            Some(d) => fields(d, shape.data).ok_or_else(bad)?,
-            None => Vec::new(),
+        let data = match (data, shape.data) {
+            (None, _) => None,
+            (Some(d), Some(field)) => Some(Value::parse(d.trim(), field).ok_or_else(bad)?),
+            (Some(_), None) => return Err(bad()),
         };
         Ok(Element { shape, key, data })
     }
@@ -71,65 +72,85 @@ impl Element {
 
     /// `bridge` is one of ours.
     pub fn bridge(bridge: &str) -> Element {
-        Element::new("bridges", vec![Value::Name(bridge.into())], vec![])
+        Element::new("bridges", vec![Value::Name(bridge.into())], None)
     }
 
-    /// From `bridge` to `bridge`.
-    pub fn same_bridge(bridge: &str) -> Element {
-        Element::new("same_bridge", vec![Value::Name(bridge.into()), Value::Name(bridge.into())], vec![])
+    /// `subnet` lives on `bridge`.
+    pub fn home(subnet: ipnetwork::IpNetwork, bridge: &str) -> Element {
+        let set = if subnet.is_ipv4() { "home4" } else { "home6" };
+        Element::new(set, vec![Value::Net(subnet), Value::Name(bridge.into())], None)
     }
 
     /// Containers on `bridge` may talk to each other (`enable_icc`).
     pub fn talkative(bridge: &str) -> Element {
-        Element::new("talkative", vec![Value::Name(bridge.into()), Value::Name(bridge.into())], vec![])
+        Element::new("talkative", vec![Value::Name(bridge.into()), Value::Name(bridge.into())], None)
     }
 
     /// `bridge` is closed both ways.
     pub fn internal(bridge: &str) -> Element {
-        Element::new("internal", vec![Value::Name(bridge.into())], vec![])
+        Element::new("internal", vec![Value::Name(bridge.into())], None)
     }
 
     /// Packets from this subnet to the world carry the host's address.
     pub fn masqueraded(subnet: ipnetwork::IpNetwork) -> Element {
         let set = if subnet.is_ipv4() { "masquerade4" } else { "masquerade6" };
-        Element::new(set, vec![Value::Net(subnet)], vec![])
+        Element::new(set, vec![Value::Net(subnet)], None)
     }
 
     /// Nobody outside may address this subnet directly.
     pub fn no_direct(subnet: ipnetwork::IpNetwork) -> Element {
         let set = if subnet.is_ipv4() { "no_direct4" } else { "no_direct6" };
-        Element::new(set, vec![Value::Net(subnet)], vec![])
+        Element::new(set, vec![Value::Net(subnet)], None)
     }
 
     // ---- what there is to say about a published port ----------------------------------------
 
     /// The elements that send `binding` to the container's `target`, of the same address family.
     ///
-    /// A range whose ports keep their numbers is one interval element, however long; one whose
-    /// numbers change needs an element each, because a map can only answer with constants.
+    /// A range whose ports keep their numbers is one interval element, however long; otherwise
+    /// each port needs its own, because a map can only answer with constants.
     pub fn published(binding: &PortBinding, target: IpAddr) -> Vec<Element> {
-        let family = if target.is_ipv4() { 0 } else { 1 };
-        const ANY: [&str; 2] = ["publish4_any", "publish6_any"];
-        const ADDR: [&str; 2] = ["publish4_addr", "publish6_addr"];
-        const ANY_RANGE: [&str; 2] = ["publish4_any_range", "publish6_any_range"];
-        const ADDR_RANGE: [&str; 2] = ["publish4_addr_range", "publish6_addr_range"];
+        const NAMES: [[[&str; 3]; 2]; 2] = [
+            [
+                ["publish4_any", "publish4_any_port", "publish4_any_range"],
+                ["publish4_addr", "publish4_addr_port", "publish4_addr_range"],
+            ],
+            [
+                ["publish6_any", "publish6_any_port", "publish6_any_range"],
+                ["publish6_addr", "publish6_addr_port", "publish6_addr_range"],
+            ],
+        ];
         let any = binding.host_ip.is_unspecified();
-        let mut prefix = Vec::with_capacity(3);
-        if !any {
-            prefix.push(Value::ip(binding.host_ip));
-        }
-        prefix.push(Value::Proto(binding.proto));
-        let with = |last: Value| prefix.iter().cloned().chain([last]).collect::<Vec<_>>();
+        let [to_address, to_port, range] = NAMES[usize::from(target.is_ipv6())][usize::from(!any)];
+        let key = |ports: Value| {
+            let mut key = Vec::with_capacity(3);
+            if !any {
+                key.push(Value::ip(binding.host_ip));
+            }
+            key.extend([Value::Proto(binding.proto), ports]);
+            key
+        };
         let (host, container) = (binding.host, binding.container);
         if host == container && host.0 != host.1 {
-            let set = if any { ANY_RANGE } else { ADDR_RANGE }[family];
-            return vec![Element::new(set, with(Value::Ports(host.0, host.1)), vec![Value::ip(target)])];
+            return vec![Element::new(range, key(Value::Ports(host.0, host.1)), Some(Value::ip(target)))];
         }
-        let set = if any { ANY } else { ADDR }[family];
-        (host.0..=host.1)
-            .zip(container.0..=container.1)
-            .map(|(h, c)| Element::new(set, with(Value::Port(h)), vec![Value::ip(target), Value::Port(c)]))
-            .collect()
+        let pairs = || (host.0..=host.1).zip(container.0..=container.1);
+        // Set by set, not port by port: that is how they fit into few messages.
+        let addresses = pairs().map(|(h, _)| Element::new(to_address, key(Value::Port(h)), Some(Value::ip(target))));
+        let ports = pairs().map(|(h, c)| Element::new(to_port, key(Value::Port(h)), Some(Value::Port(c))));
+        addresses.chain(ports).collect()
+    }
+
+    /// Of a published UDP port or range: is it IPv4, and the host ports.
+    pub fn udp_ports(&self) -> Option<(bool, (u16, u16))> {
+        if !self.shape.counter {
+            return None;
+        }
+        match self.key.as_slice() {
+            [.., Value::Proto(Proto::Udp), Value::Port(p)] => Some((self.shape.family == Family::V4, (*p, *p))),
+            [.., Value::Proto(Proto::Udp), Value::Ports(a, b)] => Some((self.shape.family == Family::V4, (*a, *b))),
+            _ => None,
+        }
     }
 
     /// The kernel's form.
@@ -140,10 +161,12 @@ impl Element {
             v.bytes(false, &mut key);
             v.bytes(true, &mut end);
         }
-        let data = (!self.data.is_empty()).then(|| {
+        let data = self.data.as_ref().map(|v| {
             let mut bytes = Vec::new();
-            for v in &self.data {
-                v.bytes(false, &mut bytes);
+            match v {
+                // Only the fields of a concatenation are padded.
+                Value::Port(p) => bytes.extend_from_slice(&p.to_be_bytes()),
+                other => other.bytes(false, &mut bytes),
             }
             bytes
         });
@@ -257,9 +280,8 @@ impl fmt::Display for Element {
             Ok(())
         };
         fields(f, &self.key)?;
-        if !self.data.is_empty() {
-            f.write_str(" : ")?;
-            fields(f, &self.data)?;
+        if let Some(data) = &self.data {
+            write!(f, " : {data}")?;
         }
         Ok(())
     }
@@ -286,21 +308,23 @@ mod tests {
     }
 
     #[test]
-    fn an_unequal_range_is_one_element_a_port() {
+    fn an_unequal_range_is_elements_port_by_port() {
         let e = Element::published(&binding("127.0.0.1", (9800, 9801), (80, 81)), "172.17.0.2".parse().unwrap());
         assert_eq!(
             texts(&e),
             [
-                "publish4_addr { 127.0.0.1 . tcp . 9800 : 172.17.0.2 . 80 }",
-                "publish4_addr { 127.0.0.1 . tcp . 9801 : 172.17.0.2 . 81 }"
+                "publish4_addr { 127.0.0.1 . tcp . 9800 : 172.17.0.2 }",
+                "publish4_addr { 127.0.0.1 . tcp . 9801 : 172.17.0.2 }",
+                "publish4_addr_port { 127.0.0.1 . tcp . 9800 : 80 }",
+                "publish4_addr_port { 127.0.0.1 . tcp . 9801 : 81 }"
             ]
         );
     }
 
     #[test]
-    fn a_single_equal_port_uses_the_hash() {
+    fn a_single_port_uses_the_hash() {
         let e = Element::published(&binding("0.0.0.0", (80, 80), (80, 80)), "172.17.0.2".parse().unwrap());
-        assert_eq!(texts(&e), ["publish4_any { tcp . 80 : 172.17.0.2 . 80 }"]);
+        assert_eq!(texts(&e), ["publish4_any { tcp . 80 : 172.17.0.2 }", "publish4_any_port { tcp . 80 : 80 }"]);
     }
 
     #[test]
@@ -321,7 +345,8 @@ mod tests {
         }
         for (set, text) in [
             ("nosuch", "1"),
-            ("publish4_any", "tcp . 99999 : 1.2.3.4 . 1"),
+            ("publish4_any", "tcp . 99999 : 1.2.3.4"),
+            ("publish4_any", "tcp . 9 : 1.2.3.4 . 1"),
             ("publish4_any", "tcp"),
             ("internal", "\"x\" . \"y\""),
             ("bridges", "\"name_longer_than_fifteen\""),
@@ -335,7 +360,7 @@ mod tests {
         let e = &Element::published(&binding("127.0.0.1", (8080, 8080), (80, 80)), "172.17.0.2".parse().unwrap())[0];
         let low = e.lower();
         assert_eq!(low.key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
-        assert_eq!(low.data, Some(vec![172, 17, 0, 2, 0, 80, 0, 0]));
+        assert_eq!(low.data, Some(vec![172, 17, 0, 2]));
         assert_eq!(low.end, None);
         let net = Element::masqueraded("10.1.0.0/16".parse().unwrap()).lower();
         assert_eq!((net.key, net.end), (vec![10, 1, 0, 0], Some(vec![10, 1, 255, 255])));

@@ -11,28 +11,30 @@ pub use elements::Element;
 
 use crate::model::Network;
 use crate::networks::BridgeOptions;
-use crate::nl::{Failure, NftBatch, Socket};
+use crate::nl::{self, Failure, NftBatch, Socket};
 use nftables::helper::{NftablesError, apply_ruleset};
 use plan::{Error, Result};
 
 /// The one table that is ours, in family `inet`.
 pub const TABLE: &str = "rrun";
 
-/// Loads the table. Where it exists already, nothing must be loaded twice: rules would be appended
-/// again, so the caller asks first and holds the firewall's lock.
-pub fn load() -> Result<()> {
-    apply_ruleset(&ruleset::ruleset()).map_err(|e| {
-        let doing = "load firewall table inet rrun";
-        match e {
-            NftablesError::NftExecution { inner, .. } => Error::io(format!("{doing}: run nft"), &inner)
-                .with_hint("install nftables (Debian: apt install nftables); --network none and host need no firewall"),
-            // The crate's own words for this leave out what nft said.
-            NftablesError::NftFailed { stderr, .. } => Error::system(doing)
-                .with_cause(stderr.lines().next().unwrap_or("nft failed without a word").to_string())
-                .with_hint("rrun needs Linux 5.10 with nf_tables, and root"),
-            other => Error::system(doing).with_cause(other.to_string()),
-        }
-    })
+/// Loads the table; `false` when it was there already.
+///
+/// The transaction begins with "create", which fails where the table exists: two first containers
+/// at the same moment cannot load the rules twice.
+pub fn load() -> Result<bool> {
+    let doing = "load firewall table inet rrun";
+    match apply_ruleset(&ruleset::ruleset()) {
+        Ok(()) => Ok(true),
+        Err(NftablesError::NftFailed { stderr, .. }) if stderr.contains("File exists") => Ok(false),
+        Err(NftablesError::NftExecution { inner, .. }) => Err(Error::io(format!("{doing}: run nft"), &inner)
+            .with_hint("install nftables (Debian: apt install nftables); --network none and host need no firewall")),
+        // The crate's own words for this leave out what nft said.
+        Err(NftablesError::NftFailed { stderr, .. }) => Err(Error::system(doing)
+            .with_cause(stderr.lines().next().unwrap_or("nft failed without a word").to_string())
+            .with_hint("rrun needs Linux 5.10 with nf_tables, and root")),
+        Err(other) => Err(Error::system(doing).with_cause(other.to_string())),
+    }
 }
 
 /// What the rules must know about a bridge network. The first element is the network's mark: where
@@ -40,7 +42,7 @@ pub fn load() -> Result<()> {
 pub fn network_elements(network: &Network) -> Vec<Element> {
     let options = BridgeOptions::of(network);
     let bridge = options.bridge_name(&network.id);
-    let mut all = vec![Element::bridge(&bridge), Element::same_bridge(&bridge)];
+    let mut all = vec![Element::bridge(&bridge)];
     if options.icc {
         all.push(Element::talkative(&bridge));
     }
@@ -48,6 +50,7 @@ pub fn network_elements(network: &Network) -> Vec<Element> {
         all.push(Element::internal(&bridge));
     }
     for pool in &network.pools {
+        all.push(Element::home(pool.subnet, &bridge));
         if options.masquerade && !network.internal {
             all.push(Element::masqueraded(pool.subnet));
         }
@@ -90,8 +93,30 @@ pub fn add(socket: &mut Socket, elements: &[Element]) -> Result<std::result::Res
     Ok(Ok(()))
 }
 
+/// Sends published ports to a container, and forgets flows that were translated otherwise before.
+pub fn publish(socket: &mut Socket, elements: &[Element]) -> Result<()> {
+    add(socket, elements)?.map_err(|f| f.error("publish ports in firewall table inet rrun"))?;
+    forget_flows(socket, elements)
+}
+
+/// The reverse of [`publish`]. What is not there any more is no error.
+pub fn withdraw(socket: &mut Socket, elements: &[Element]) -> Result<()> {
+    delete(socket, elements)?;
+    forget_flows(socket, elements)
+}
+
+fn forget_flows(socket: &mut Socket, elements: &[Element]) -> Result<()> {
+    for (ipv4, ports) in elements.iter().filter_map(Element::udp_ports) {
+        nl::forget_udp_flows(socket, ipv4, ports)?;
+    }
+    Ok(())
+}
+
 /// Deletes elements; those not there are no error, and neither is a missing table.
 pub fn delete(socket: &mut Socket, elements: &[Element]) -> Result<()> {
+    if elements.is_empty() {
+        return Ok(());
+    }
     let lowered: Vec<_> = elements.iter().map(Element::lower).collect();
     let doing = || "delete elements of firewall table inet rrun";
     let mut batch = NftBatch::new(TABLE);
@@ -113,15 +138,23 @@ pub fn delete(socket: &mut Socket, elements: &[Element]) -> Result<()> {
     Ok(())
 }
 
-/// Is the network known to the kernel's table? `None`: not allowed to ask.
+/// Does the kernel's table know this network? `None`: not allowed to ask.
 pub fn has_network(socket: &mut Socket, network: &Network) -> Result<Option<bool>> {
-    let mark = network_elements(network).swap_remove(0);
-    has(socket, &mark)
+    has(socket, &network_elements(network).swap_remove(0))
 }
 
 /// Is this element in the kernel? `None`: not allowed to ask.
 pub fn has(socket: &mut Socket, element: &Element) -> Result<Option<bool>> {
-    match socket.has_element(TABLE, &element.lower())? {
+    asked(socket.has_element(TABLE, &element.lower())?)
+}
+
+/// Is the table there at all? `None`: not allowed to ask.
+pub fn is_loaded(socket: &mut Socket) -> Result<Option<bool>> {
+    asked(socket.has_table(TABLE)?)
+}
+
+fn asked(answer: std::result::Result<(), i32>) -> Result<Option<bool>> {
+    match answer {
         Ok(()) => Ok(Some(true)),
         Err(libc::ENOENT) => Ok(Some(false)),
         Err(libc::EPERM) => Ok(None),

@@ -11,7 +11,7 @@ use nftables::batch::Batch;
 use nftables::expr::{
     CT, Expression, Fib, FibFlag, FibResult, Map, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix,
 };
-use nftables::schema::{self, Chain, NfListObject, Nftables, Rule, SetFlag, SetType, SetTypeValue, Table};
+use nftables::schema::{self, Chain, NfCmd, NfListObject, Nftables, Rule, SetFlag, SetType, SetTypeValue, Table};
 use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Match, NAT, NATFamily, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use std::collections::HashSet;
@@ -22,7 +22,8 @@ type Stmt = Statement<'static>;
 /// The whole table, to be loaded in one transaction where there is none.
 pub fn ruleset() -> Nftables<'static> {
     let mut b = Builder(Batch::new());
-    b.0.add(NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None }));
+    let table = Table { family: NfFamily::INet, name: TABLE.into(), handle: None };
+    b.0.add_cmd(NfCmd::Create(NfListObject::Table(table)));
     for shape in SETS {
         b.set(shape);
     }
@@ -115,38 +116,29 @@ fn published(b: &mut Builder) {
         vec![is(ip6("daddr"), text("::1")), return_()],
         "[::1] cannot leave the loopback: the monitor relays it",
     );
-    for (chain, family, addr, any, addr_range, any_range, daddr) in [
-        (
-            "published4",
-            NATFamily::IP,
-            "publish4_addr",
-            "publish4_any",
-            "publish4_addr_range",
-            "publish4_any_range",
-            ip("daddr"),
-        ),
-        (
-            "published6",
-            NATFamily::IP6,
-            "publish6_addr",
-            "publish6_any",
-            "publish6_addr_range",
-            "publish6_any_range",
-            ip6("daddr"),
-        ),
-    ] {
+    for (chain, family, prefix) in
+        [("published4", NATFamily::IP, "publish4"), ("published6", NATFamily::IP6, "publish6")]
+    {
+        let daddr = || if prefix == "publish4" { ip("daddr") } else { ip6("daddr") };
         let proto = || meta(MetaKey::L4proto);
         let port = || payload("th", "dport");
-        // The address as given beats any address.
-        for (map, key, about) in [
-            (addr, vec![daddr.clone(), proto(), port()], "published on one address of the host"),
-            (addr_range, vec![daddr.clone(), proto(), port()], "a range of ports that keep their numbers"),
-            (any, vec![proto(), port()], "published on every address of the host"),
-            (any_range, vec![proto(), port()], "a range of ports that keep their numbers"),
-        ] {
-            let dnat = NAT { addr: Some(lookup(concat(key), map)), family: Some(family), port: None, flags: None };
-            b.rule(chain, vec![is(proto(), anonymous(&["tcp", "udp", "sctp"])), Statement::DNAT(Some(dnat))], about);
-        }
+        let on_address = || concat(vec![daddr(), proto(), port()]);
+        let on_any = || concat(vec![proto(), port()]);
+        let mut dnat = |to: Expr, port: Option<Expr>, about| {
+            let dnat = Statement::DNAT(Some(NAT { addr: Some(to), family: Some(family), port, flags: None }));
+            b.rule(chain, vec![is(proto(), anonymous(&["tcp", "udp", "sctp"])), dnat], about);
+        };
+        let in_map = |key: Expr, map: &str| lookup(key, format!("{prefix}_{map}"));
+        // The address as given beats any address. Two maps, one for the container's address and one
+        // for its port, because nft before 1.0.8 crashes on a map to both when it is told in JSON.
+        dnat(
+            in_map(on_address(), "addr"),
+            Some(in_map(on_address(), "addr_port")),
+            "published on one address of the host",
+        );
+        dnat(in_map(on_address(), "addr_range"), None, "a range of ports that keep their numbers");
+        dnat(in_map(on_any(), "any"), Some(in_map(on_any(), "any_port")), "published on every address of the host");
+        dnat(in_map(on_any(), "any_range"), None, "a range of ports that keep their numbers");
     }
     for (chain, hook) in [("nat_prerouting", NfHook::Prerouting), ("nat_output", NfHook::Output)] {
         b.base(chain, NfChainType::NAT, hook, -100);
@@ -168,15 +160,18 @@ fn leaving(b: &mut Builder) {
         vec![is(meta(MetaKey::Oifname), set("bridges")), is(ip("saddr"), loopback4()), masquerade()],
         "the host asked for 127.0.0.1: a container cannot answer to that address",
     );
-    b.rule(
-        "nat_postrouting",
-        vec![
-            is(ct("status"), text("dnat")),
-            is(concat(vec![meta(MetaKey::Iifname), meta(MetaKey::Oifname)]), set("same_bridge")),
-            masquerade(),
-        ],
-        "a hairpin: out to the host's port and back into the same network; without this the answer would take the short way and not be recognised",
-    );
+    for (saddr, home) in [(ip("saddr"), "home4"), (ip6("saddr"), "home6")] {
+        // Not by iifname: where br_netfilter is on, this hook does not know where a packet came from.
+        b.rule(
+            "nat_postrouting",
+            vec![
+                is(ct("status"), text("dnat")),
+                is(concat(vec![saddr, meta(MetaKey::Oifname)]), set(home)),
+                masquerade(),
+            ],
+            "a hairpin: out to the host's port and back into the same network; without this the answer would take the short way and not be recognised",
+        );
+    }
     for (saddr, subnets) in [(ip("saddr"), "masquerade4"), (ip6("saddr"), "masquerade6")] {
         b.rule(
             "nat_postrouting",
@@ -194,8 +189,8 @@ impl Builder {
         let key = types(shape.key, shape.family);
         let comment = Some(shape.about.into());
         let (family, table, name) = (NfFamily::INet, TABLE.into(), shape.name.into());
-        self.0.add(if shape.data.is_empty() {
-            NfListObject::Set(Box::new(schema::Set {
+        self.0.add(match shape.data {
+            None => NfListObject::Set(Box::new(schema::Set {
                 family,
                 table,
                 name,
@@ -203,19 +198,17 @@ impl Builder {
                 flags,
                 comment,
                 ..Default::default()
-            }))
-        } else {
-            let map = types(shape.data, shape.family);
-            NfListObject::Map(Box::new(schema::Map {
+            })),
+            Some(data) => NfListObject::Map(Box::new(schema::Map {
                 family,
                 table,
                 name,
                 set_type: key,
-                map,
+                map: SetTypeValue::Single(set_type(data, shape.family)),
                 flags,
                 comment,
                 ..Default::default()
-            }))
+            })),
         });
     }
 
@@ -254,16 +247,19 @@ impl Builder {
 }
 
 fn types(fields: &'static [Field], family: Family) -> SetTypeValue<'static> {
-    let one = |f: &Field| match (f, family) {
+    match fields {
+        [single] => SetTypeValue::Single(set_type(*single, family)),
+        several => SetTypeValue::Concatenated(several.iter().map(|f| set_type(*f, family)).collect::<Vec<_>>().into()),
+    }
+}
+
+fn set_type(field: Field, family: Family) -> SetType {
+    match (field, family) {
         (Field::Addr6, _) | (Field::Net, Family::V6) => SetType::Ipv6Addr,
         (Field::Addr4 | Field::Net, _) => SetType::Ipv4Addr,
         (Field::Proto, _) => SetType::InetProto,
         (Field::Port | Field::Ports, _) => SetType::InetService,
         (Field::Ifname, _) => SetType::Ifname,
-    };
-    match fields {
-        [single] => SetTypeValue::Single(one(single)),
-        several => SetTypeValue::Concatenated(several.iter().map(one).collect::<Vec<_>>().into()),
     }
 }
 
@@ -325,8 +321,9 @@ fn fib(flags: &[FibFlag]) -> Expr {
     named(NamedExpression::Fib(Fib { result: FibResult::Type, flags: flags.iter().copied().collect() }))
 }
 
-fn lookup(key: Expr, map: &'static str) -> Expr {
-    named(NamedExpression::Map(Box::new(Map { key, data: set(map) })))
+fn lookup(key: Expr, map: String) -> Expr {
+    let data = Expression::String(format!("@{map}").into());
+    named(NamedExpression::Map(Box::new(Map { key, data })))
 }
 
 fn is(left: Expr, right: Expr) -> Stmt {

@@ -20,7 +20,8 @@ pub struct Shape {
     pub name: &'static str,
     pub family: Family,
     pub key: &'static [Field],
-    pub data: &'static [Field],
+    /// What a map answers.
+    pub data: Option<Field>,
     pub interval: bool,
     /// Each element counts what it matched: for a published port, its connections.
     pub counter: bool,
@@ -54,18 +55,22 @@ pub fn shape(name: &str) -> Option<&'static Shape> {
 }
 
 const fn set(name: &'static str, family: Family, key: &'static [Field], about: &'static str) -> Shape {
-    Shape { name, family, key, data: &[], interval: false, counter: false, about }
+    Shape { name, family, key, data: None, interval: false, counter: false, about }
 }
 
 const fn publish(
     name: &'static str,
     family: Family,
     key: &'static [Field],
-    data: &'static [Field],
+    data: Field,
     interval: bool,
     about: &'static str,
 ) -> Shape {
-    Shape { name, family, key, data, interval, counter: true, about }
+    Shape { name, family, key, data: Some(data), interval, counter: true, about }
+}
+
+const fn portmap(name: &'static str, family: Family, key: &'static [Field], about: &'static str) -> Shape {
+    Shape { name, family, key, data: Some(Port), interval: false, counter: false, about }
 }
 
 use Field::{Addr4, Addr6, Ifname, Net, Port, Ports, Proto};
@@ -74,8 +79,12 @@ use Field::{Addr4, Addr6, Ifname, Net, Port, Ports, Proto};
 pub const SETS: &[Shape] = &[
     set("bridges", Family::Both, &[Ifname], "the bridges of rrun's networks"),
     set("internal", Family::Both, &[Ifname], "those of internal networks: nothing comes in, nothing goes out"),
-    set("same_bridge", Family::Both, &[Ifname, Ifname], "in and out by the same bridge of ours"),
-    set("talkative", Family::Both, &[Ifname, Ifname], "same bridge, and its containers may talk to each other"),
+    set(
+        "talkative",
+        Family::Both,
+        &[Ifname, Ifname],
+        "in and out by the same bridge, whose containers may talk to each other",
+    ),
     Shape {
         interval: true,
         ..set("masquerade4", Family::V4, &[Net], "subnets that leave under the address of the host")
@@ -84,30 +93,43 @@ pub const SETS: &[Shape] = &[
         interval: true,
         ..set("masquerade6", Family::V6, &[Net], "subnets that leave under the address of the host")
     },
+    Shape { interval: true, ..set("home4", Family::V4, &[Net, Ifname], "which subnet lives on which bridge") },
+    Shape { interval: true, ..set("home6", Family::V6, &[Net, Ifname], "which subnet lives on which bridge") },
     Shape { interval: true, ..set("no_direct4", Family::V4, &[Net], "subnets nobody outside may address") },
     Shape { interval: true, ..set("no_direct6", Family::V6, &[Net], "subnets nobody outside may address") },
-    publish("publish4_addr", Family::V4, &[Addr4, Proto, Port], &[Addr4, Port], false, "-p 192.0.2.1:8080:80"),
-    publish("publish4_any", Family::V4, &[Proto, Port], &[Addr4, Port], false, "-p 8080:80"),
     publish(
-        "publish4_addr_range",
+        "publish4_addr",
         Family::V4,
-        &[Addr4, Proto, Ports],
-        &[Addr4],
-        true,
-        "-p 192.0.2.1:8000-8499:8000-8499",
+        &[Addr4, Proto, Port],
+        Addr4,
+        false,
+        "-p 192.0.2.1:8080:80: to which container",
     ),
-    publish("publish4_any_range", Family::V4, &[Proto, Ports], &[Addr4], true, "-p 8000-8499:8000-8499"),
-    publish("publish6_addr", Family::V6, &[Addr6, Proto, Port], &[Addr6, Port], false, "-p [2001:db8::1]:8080:80"),
-    publish("publish6_any", Family::V6, &[Proto, Port], &[Addr6, Port], false, "-p 8080:80"),
+    portmap("publish4_addr_port", Family::V4, &[Addr4, Proto, Port], "… and which of its ports"),
+    publish("publish4_addr_range", Family::V4, &[Addr4, Proto, Ports], Addr4, true, "-p 192.0.2.1:8000-8499:8000-8499"),
+    publish("publish4_any", Family::V4, &[Proto, Port], Addr4, false, "-p 8080:80: to which container"),
+    portmap("publish4_any_port", Family::V4, &[Proto, Port], "… and which of its ports"),
+    publish("publish4_any_range", Family::V4, &[Proto, Ports], Addr4, true, "-p 8000-8499:8000-8499"),
+    publish(
+        "publish6_addr",
+        Family::V6,
+        &[Addr6, Proto, Port],
+        Addr6,
+        false,
+        "-p [2001:db8::1]:8080:80: to which container",
+    ),
+    portmap("publish6_addr_port", Family::V6, &[Addr6, Proto, Port], "… and which of its ports"),
     publish(
         "publish6_addr_range",
         Family::V6,
         &[Addr6, Proto, Ports],
-        &[Addr6],
+        Addr6,
         true,
         "-p [2001:db8::1]:8000-8499:8000-8499",
     ),
-    publish("publish6_any_range", Family::V6, &[Proto, Ports], &[Addr6], true, "-p 8000-8499:8000-8499"),
+    publish("publish6_any", Family::V6, &[Proto, Port], Addr6, false, "-p 8080:80: to which container"),
+    portmap("publish6_any_port", Family::V6, &[Proto, Port], "… and which of its ports"),
+    publish("publish6_any_range", Family::V6, &[Proto, Ports], Addr6, true, "-p 8000-8499:8000-8499"),
 ];
 
 #[cfg(test)]

@@ -96,6 +96,12 @@ impl Leases {
         Leases { dir: state.join("networks").join(network_id), containers: state.join("containers") }
     }
 
+    /// Of `<state>/networks/<id>`, given whole.
+    pub fn of_directory(dir: &Path) -> Leases {
+        let containers = dir.join("../../containers");
+        Leases { dir: dir.to_path_buf(), containers }
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -134,6 +140,16 @@ impl Leases {
     /// An empty lease was being written when its writer died: nobody writes while we hold the lock.
     fn alive(&self, owner: &str) -> bool {
         !owner.is_empty() && !owner.contains('/') && self.containers.join(owner).is_dir()
+    }
+
+    /// The address that [`Locked::lease`] would give, without taking it.
+    pub fn preview(&self, network: &Network, pool: &Pool) -> Result<IpAddr> {
+        let (first, last) = dynamic_range(pool).ok_or_else(|| exhausted(network, pool))?;
+        let reserved = reserved(pool);
+        (first..=last)
+            .find(|n| !reserved.contains(n) && self.owner(address(*n, pool.subnet)).is_none())
+            .map(|n| address(n, pool.subnet))
+            .ok_or_else(|| exhausted(network, pool))
     }
 
     /// Every lease and its owner, dead or alive. Reads the whole directory: not for starting.
@@ -211,16 +227,6 @@ impl Locked<'_> {
             return Err(taken(format!("held by container {short}")));
         }
         Ok(ip)
-    }
-
-    /// The address that [`Locked::lease`] would give, without taking it.
-    pub fn preview(&mut self, network: &Network, pool: &Pool) -> Result<IpAddr> {
-        let (first, last) = dynamic_range(pool).ok_or_else(|| exhausted(network, pool))?;
-        let reserved = reserved(pool);
-        (first..=last)
-            .find(|n| !reserved.contains(n) && self.leases.owner(address(*n, pool.subnet)).is_none())
-            .map(|n| address(n, pool.subnet))
-            .ok_or_else(|| exhausted(network, pool))
     }
 
     /// Creates the lease file; `false` when somebody living holds it.

@@ -44,10 +44,20 @@ impl Default for Config {
 }
 
 /// The networks of one `--root` and `--state`.
+#[derive(Clone, Debug)]
 pub struct Netstack {
     pub(crate) root: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) config: Config,
+}
+
+/// In a record: the bridge was there before the network, and stays when it goes.
+const ADOPTED: &str = "adopted_bridge";
+
+impl Network {
+    pub(crate) fn adopted_bridge(&self) -> bool {
+        self.extra.contains_key(ADOPTED)
+    }
 }
 
 /// The three networks that are always there, and their drivers.
@@ -278,6 +288,10 @@ impl Netstack {
             }
             pools.push(request::automatic(pools::pick(&v6, true, &used)?));
         }
+        let mut extra = BTreeMap::new();
+        if options.name.is_some() && Socket::route()?.ifindex(&bridge)?.is_some() {
+            extra.insert(ADOPTED.to_string(), serde_json::Value::Bool(true));
+        }
         let network = Network {
             version: VERSION,
             id,
@@ -291,7 +305,7 @@ impl Netstack {
             pools,
             options: request.options,
             labels: request.labels,
-            extra: BTreeMap::new(),
+            extra,
         };
         self.save(&network)?;
         Ok(network)

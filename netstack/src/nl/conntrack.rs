@@ -6,7 +6,6 @@
 
 use super::nft::{attr, message, nest};
 use super::socket::{Batch, Socket};
-use crate::model::Proto;
 use plan::Result;
 
 const NFNL_SUBSYS_CTNETLINK: u16 = 1 << 8;
@@ -23,16 +22,11 @@ const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 const FILTER_PROTO_NUM: u32 = 1 << 3;
 const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 
-/// Forgets every flow of this family and protocol that was sent to host port `port`.
+/// Forgets every UDP flow of this family that was sent to one of the host's `ports`.
 ///
 /// Kernels before 5.8 cannot filter and refuse with EINVAL or EOPNOTSUPP; then the flows time out
 /// by themselves (30 s without traffic), so that is no error.
-pub fn forget_flows(socket: &mut Socket, ipv4: bool, proto: Proto, ports: (u16, u16)) -> Result<()> {
-    let number = match proto {
-        Proto::Udp => libc::IPPROTO_UDP,
-        // The others have a handshake that a stale flow does not survive.
-        Proto::Tcp | Proto::Sctp => return Ok(()),
-    } as u8;
+pub fn forget_udp_flows(socket: &mut Socket, ipv4: bool, ports: (u16, u16)) -> Result<()> {
     let family = if ipv4 { libc::AF_INET } else { libc::AF_INET6 } as u8;
     for port in ports.0..=ports.1 {
         let mut batch = Batch::new();
@@ -40,7 +34,7 @@ pub fn forget_flows(socket: &mut Socket, ipv4: bool, proto: Proto, ports: (u16, 
         message(&mut batch.buf, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, seq, family, 0, |buf| {
             nest(buf, CTA_TUPLE_ORIG, |buf| {
                 nest(buf, CTA_TUPLE_PROTO, |buf| {
-                    attr(buf, CTA_PROTO_NUM, &[number]);
+                    attr(buf, CTA_PROTO_NUM, &[libc::IPPROTO_UDP as u8]);
                     attr(buf, CTA_PROTO_DST_PORT, &port.to_be_bytes());
                 });
             });

@@ -10,7 +10,7 @@ mod redirect;
 mod route;
 mod socket;
 
-pub use conntrack::forget_flows;
+pub use conntrack::forget_udp_flows;
 pub use netns::{Visit, current};
 pub use nft::{Elem, NftBatch};
 pub use redirect::redirect;

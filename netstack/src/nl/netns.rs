@@ -5,9 +5,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// This thread's network namespace.
+/// This thread's network namespace (`/proc/self` would be the main thread's).
 pub fn current() -> Result<OwnedFd> {
-    rustix::fs::open("/proc/self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open("/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| "open the network namespace of this process")
 }
 

@@ -10,6 +10,7 @@ use plan::Result;
 const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
+const NFT_MSG_GETTABLE: u16 = NFNL_SUBSYS_NFTABLES | 1;
 const NFT_MSG_NEWSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 12;
 const NFT_MSG_GETSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 13;
 const NFT_MSG_DELSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 14;
@@ -106,6 +107,13 @@ impl Socket {
     pub fn has_element(&mut self, table: &'static str, elem: &Elem) -> Result<std::result::Result<(), i32>> {
         let mut buf = Vec::with_capacity(128);
         elements_message(&mut buf, Verb::Get, 0, table, std::slice::from_ref(elem));
+        Ok(self.ask(buf)?.map(drop))
+    }
+
+    /// Is table `inet <table>` in the kernel? As [`Socket::has_element`].
+    pub fn has_table(&mut self, table: &str) -> Result<std::result::Result<(), i32>> {
+        let mut buf = Vec::with_capacity(64);
+        message(&mut buf, NFT_MSG_GETTABLE, 0, 0, NFPROTO_INET, 0, |buf| string(buf, 1, table));
         Ok(self.ask(buf)?.map(drop))
     }
 }

@@ -52,25 +52,29 @@ impl Batch {
         }
         let host = host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
         self.push(tag, RouteNetlinkMessage::NewLink(host.build()), NEW);
-        if veth.isolated || veth.hairpin {
-            // Port settings are only heard once the port exists: a message of their own.
-            let mut port = LinkMessageBuilder::<LinkBridgePort>::default()
-                .name(veth.host.as_str())
-                .set_port_kind(InfoPortKind::Bridge);
-            if veth.isolated {
-                port = port.append_info_data(InfoBridgePort::Isolated(true));
-            }
-            if veth.hairpin {
-                port = port.append_info_data(InfoBridgePort::HairpinMode(true));
-            }
-            self.push(tag, RouteNetlinkMessage::NewLink(port.build()), 0);
-        }
+        self.port(tag, &veth.host, veth.isolated, veth.hairpin);
     }
 
     /// Plugs an existing link into a bridge (repair).
-    pub fn enslave(&mut self, tag: usize, name: &str, bridge: u32) {
+    pub fn enslave(&mut self, tag: usize, name: &str, bridge: u32, isolated: bool) {
         let m = LinkUnspec::new_with_name(name).controller(bridge).up().build();
         self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+        self.port(tag, name, isolated, false);
+    }
+
+    fn port(&mut self, tag: usize, name: &str, isolated: bool, hairpin: bool) {
+        if !isolated && !hairpin {
+            return;
+        }
+        // Port settings are only heard once the port exists: a message of their own.
+        let mut port = LinkMessageBuilder::<LinkBridgePort>::default().name(name).set_port_kind(InfoPortKind::Bridge);
+        if isolated {
+            port = port.append_info_data(InfoBridgePort::Isolated(true));
+        }
+        if hairpin {
+            port = port.append_info_data(InfoBridgePort::HairpinMode(true));
+        }
+        self.push(tag, RouteNetlinkMessage::NewLink(port.build()), 0);
     }
 
     pub fn link_up(&mut self, tag: usize, index: u32) {

@@ -14,6 +14,7 @@ mod relay;
 mod reserve;
 mod socket;
 
+pub use lease::release;
 pub use parse::{parse, parse_expose};
 pub use relay::Target;
 pub use reserve::{Ports, preview, reserve};

@@ -1,0 +1,148 @@
+//! Deciding one endpoint: names, addresses, identity.
+
+use super::request::{self, Mode, SandboxRequest};
+use crate::ipam::Leases;
+use crate::model::{Endpoint, EndpointConfig, Network};
+use crate::networks::{BridgeOptions, Netstack, VERSION, is_predefined, random_hex};
+use crate::nl::Socket;
+use plan::Result;
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// `<state>/networks/<network>/endpoints/<container>.json`.
+pub(crate) fn record(state: &Path, network_id: &str, container_id: &str) -> PathBuf {
+    state.join("networks").join(network_id).join("endpoints").join(format!("{container_id}.json"))
+}
+
+/// One endpoint, decided; with [`Mode::Real`] its addresses are leased. Releases what it leased
+/// when it fails halfway.
+pub(crate) fn decide(
+    netstack: &Netstack,
+    request: &SandboxRequest,
+    network: &Network,
+    config: &EndpointConfig,
+    taken_ifnames: &[&str],
+    mode: Mode,
+    route: &Socket,
+) -> Result<(Endpoint, [u8; 6])> {
+    let options = BridgeOptions::of(network);
+    let wanted = request::wanted(network, config)?;
+    let mac = request::mac(network, config, &request.container_id)?;
+    let ifname = request::ifname(config, &options.iface_prefix, taken_ifnames)?;
+    let host_ifname = host_ifname(network, request, mode, route)?;
+
+    let mut addresses: Vec<(IpAddr, u8, Option<IpAddr>)> = Vec::new();
+    {
+        let leases = netstack.leases(&network.id);
+        let owner = request.container_id.as_str();
+        match mode {
+            Mode::DryRun => {
+                for w in &wanted {
+                    let ip = match w.ip {
+                        Some(ip) => ip,
+                        None => leases.preview(network, w.pool)?,
+                    };
+                    addresses.push((ip, w.pool.subnet.prefix(), w.pool.gateway));
+                }
+            }
+            Mode::Real => {
+                let mut locked = leases.lock()?;
+                netstack.still_there(network).inspect_err(|_| discard(&leases))?;
+                for w in &wanted {
+                    match locked.lease(network, w.pool, w.ip, owner) {
+                        Ok(ip) => addresses.push((ip, w.pool.subnet.prefix(), w.pool.gateway)),
+                        Err(e) => {
+                            let undone: Result<()> =
+                                addresses.iter().try_for_each(|(ip, _, _)| locked.release(*ip, owner));
+                            return Err(match undone {
+                                Ok(()) => e,
+                                Err(u) => e.with_note(u.to_string()),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let v4 = addresses.iter().find_map(|(ip, prefix, gw)| match ip {
+        IpAddr::V4(ip) => Some((*ip, *prefix, *gw)),
+        IpAddr::V6(_) => None,
+    });
+    let v6 = addresses.iter().find_map(|(ip, prefix, gw)| match ip {
+        IpAddr::V6(ip) => Some((*ip, *prefix, *gw)),
+        IpAddr::V4(_) => None,
+    });
+    let endpoint = Endpoint {
+        version: VERSION,
+        id: endpoint_id(&network.id, &request.container_id),
+        network_id: network.id.clone(),
+        network: network.name.clone(),
+        container_id: request.container_id.clone(),
+        container_name: request.container_name.clone(),
+        hostname: request.hostname.clone(),
+        ifname,
+        host_ifname,
+        mac: crate::step::mac_text(&mac),
+        ipv4: v4.map(|a| a.0),
+        prefix4: v4.map_or(0, |a| a.1),
+        gateway4: v4.and_then(|a| match a.2 {
+            Some(IpAddr::V4(gw)) if !network.internal => Some(gw),
+            _ => None,
+        }),
+        ipv6: v6.map(|a| a.0),
+        prefix6: v6.map_or(0, |a| a.1),
+        gateway6: v6.and_then(|a| match a.2 {
+            Some(IpAddr::V6(gw)) if !network.internal => Some(gw),
+            _ => None,
+        }),
+        aliases: config.aliases.clone(),
+        dns_names: dns_names(network, request, config),
+        gw_priority: config.gw_priority,
+        internal: network.internal,
+    };
+    Ok((endpoint, mac))
+}
+
+/// The network vanished while we waited for its lock, and waiting recreated its directory.
+fn discard(leases: &Leases) {
+    // Not empty, or gone already: then there is nothing to tidy.
+    let _ = std::fs::remove_file(leases.dir().join("lock"));
+    for sub in ["leases", "endpoints", ""] {
+        let _ = std::fs::remove_dir(leases.dir().join(sub));
+    }
+}
+
+/// Container name, aliases, short ID, hostname. The default bridge has no DNS, so no names either.
+fn dns_names(network: &Network, request: &SandboxRequest, config: &EndpointConfig) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    if is_predefined(&network.name) {
+        return names;
+    }
+    let short = request.container_id.get(..12).unwrap_or(&request.container_id).to_string();
+    let all = [request.container_name.clone()].into_iter().chain(config.aliases.iter().cloned());
+    for name in all.chain([short, request.hostname.clone()]) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn endpoint_id(network_id: &str, container_id: &str) -> String {
+    Sha256::digest(format!("endpoint {network_id} {container_id}")).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// `veth` and seven digits. New at each start: when a container restarts at once, the kernel may
+/// still be busy with the namespace, and the cable, of its previous life.
+fn host_ifname(network: &Network, request: &SandboxRequest, mode: Mode, route: &Socket) -> Result<String> {
+    if mode == Mode::DryRun {
+        return Ok(format!("veth{}", &endpoint_id(&network.id, &request.container_id)[..7]));
+    }
+    loop {
+        let name = format!("veth{}", &random_hex()?[..7]);
+        if route.ifindex(&name)?.is_none() {
+            return Ok(name);
+        }
+    }
+}

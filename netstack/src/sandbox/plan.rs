@@ -1,0 +1,211 @@
+//! Deciding a whole sandbox.
+
+use super::request::{Mode, SandboxRequest};
+use super::{Files, Own, SandboxPlan, compose, endpoint};
+use crate::driver::bridge::Facts;
+use crate::files::{self, Resolver};
+use crate::firewall;
+use crate::model::{Endpoint, Network, PortBinding};
+use crate::networks::{BridgeOptions, Netstack, is_predefined};
+use crate::nl::Socket;
+use crate::publish::{self, Ports};
+use plan::{Error, Result};
+
+impl Netstack {
+    /// Decides a container's networking. With [`Mode::Real`] the addresses are leased and the ports
+    /// reserved when this returns: write [`SandboxPlan::undo`] down, then apply. When it fails,
+    /// nothing is left taken.
+    ///
+    /// Errors carry Docker's texts: `network X not found`, `Address already in use`, `no available
+    /// IPv4 addresses on this network's address pools: NAME (ID)`, `Bind for … failed: port is
+    /// already allocated`, …
+    pub fn plan_sandbox(&self, request: &SandboxRequest, mode: Mode) -> Result<SandboxPlan> {
+        if request.host_network || request.endpoints.is_empty() {
+            return Ok(self.trivial(request));
+        }
+        let route = Socket::route()?;
+        let mut nft = Socket::netfilter()?;
+        let mut networks: Vec<(Network, Facts)> = Vec::new();
+        for config in &request.endpoints {
+            let mut network = self.network(&config.network)?;
+            if network.driver != "bridge" {
+                return Err(Error::invalid(
+                    "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+                )
+                .with_hint(format!("network {} excludes all others", network.name)));
+            }
+            if networks.iter().any(|(n, _)| n.id == network.id) {
+                return Err(Error::invalid(format!("network {:?} is specified multiple times", network.name))
+                    .with_hint("name it once"));
+            }
+            if mode == Mode::Real {
+                network = self.settle(network)?;
+            }
+            let facts = self.observe(&network, &route, &mut nft)?;
+            networks.push((network, facts));
+        }
+
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        let mut macs = Vec::new();
+        let decided = self.decide_all(request, &networks, mode, &route, &mut endpoints, &mut macs);
+        let ports = decided.and_then(|()| self.ports(request, &networks, &endpoints, mode));
+        let (bindings, ports) = match ports {
+            Ok(found) => found,
+            Err(e) => return Err(self.give_back(&endpoints, e)),
+        };
+        let dns = networks.iter().any(|(n, _)| !is_predefined(&n.name));
+        let files = self.files(request, &endpoints, dns);
+        let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns };
+        let steps = compose(&networks, &endpoints, &macs, &bindings, own);
+        let warnings = ports.iter().flat_map(|p| p.warnings.clone()).collect();
+        Ok(SandboxPlan {
+            steps,
+            endpoints,
+            bindings,
+            warnings,
+            netstack: self.clone(),
+            container_id: request.container_id.clone(),
+            networks: networks.into_iter().map(|(n, _)| n).collect(),
+            files,
+            ports,
+            route: Some(route),
+            nft: Some(nft),
+        })
+    }
+
+    /// `--network host` and `--network none`.
+    fn trivial(&self, request: &SandboxRequest) -> SandboxPlan {
+        let files = self.files(request, &[], false);
+        let own = Own { state: &self.state, files: files.as_ref(), namespace: !request.host_network, dns: false };
+        SandboxPlan {
+            steps: compose(&[], &[], &[], &[], own),
+            endpoints: Vec::new(),
+            bindings: Vec::new(),
+            warnings: Vec::new(),
+            netstack: self.clone(),
+            container_id: request.container_id.clone(),
+            networks: Vec::new(),
+            files,
+            ports: None,
+            route: None,
+            nft: None,
+        }
+    }
+
+    fn decide_all(
+        &self,
+        request: &SandboxRequest,
+        networks: &[(Network, Facts)],
+        mode: Mode,
+        route: &Socket,
+        endpoints: &mut Vec<Endpoint>,
+        macs: &mut Vec<[u8; 6]>,
+    ) -> Result<()> {
+        for ((network, _), config) in networks.iter().zip(&request.endpoints) {
+            let taken: Vec<&str> = endpoints.iter().map(|e| e.ifname.as_str()).collect();
+            let (endpoint, mac) = endpoint::decide(self, request, network, config, &taken, mode, route)?;
+            endpoints.push(endpoint);
+            macs.push(mac);
+        }
+        Ok(())
+    }
+
+    /// Chooses host ports and, for real, holds them. A container on internal networks only
+    /// publishes nothing.
+    fn ports(
+        &self,
+        request: &SandboxRequest,
+        networks: &[(Network, Facts)],
+        endpoints: &[Endpoint],
+        mode: Mode,
+    ) -> Result<(Vec<PortBinding>, Option<Ports>)> {
+        use crate::driver::bridge::gateway_endpoint;
+        let through = gateway_endpoint(endpoints, false).or_else(|| gateway_endpoint(endpoints, true));
+        let Some(through) = through.filter(|_| !request.ports.is_empty()) else { return Ok((Vec::new(), None)) };
+        let default = networks
+            .iter()
+            .find(|(n, _)| n.id == through.network_id)
+            .and_then(|(n, _)| BridgeOptions::of(n).host_binding)
+            .or(self.config.default_bind);
+        if mode == Mode::DryRun {
+            return Ok((publish::preview(&request.ports, default)?, None));
+        }
+        let ports = publish::reserve(&self.state, &request.container_id, &request.ports, default).map_err(|e| {
+            e.context(format!(
+                "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({})",
+                request.container_name, through.id
+            ))
+        })?;
+        Ok((ports.bindings.clone(), Some(ports)))
+    }
+
+    /// Releases the leases of a plan that came to nothing.
+    fn give_back(&self, endpoints: &[Endpoint], mut error: Error) -> Error {
+        for e in endpoints {
+            let leases = self.leases(&e.network_id);
+            let ips = e.ipv4.map(Into::into).into_iter().chain(e.ipv6.map(Into::into));
+            let freed = leases
+                .lock()
+                .and_then(|mut locked| ips.into_iter().try_for_each(|ip| locked.release(ip, &e.container_id)));
+            if let Err(e) = freed {
+                error = error.with_note(e.to_string());
+            }
+        }
+        error
+    }
+
+    /// One look at the kernel: is the bridge there, does the firewall know it?
+    pub(crate) fn observe(&self, network: &Network, route: &Socket, nft: &mut Socket) -> Result<Facts> {
+        let bridge = route.ifindex(&BridgeOptions::of(network).bridge_name(&network.id))?.is_some();
+        // Without the privilege to ask, what the bridge says is the best guess.
+        let admitted = firewall::has_network(nft, network)?.unwrap_or(bridge);
+        let firewall = admitted || firewall::is_loaded(nft)?.unwrap_or(bridge);
+        let on = |path: &str| std::fs::read(path).is_ok_and(|t| t.first() == Some(&b'1'));
+        Ok(Facts {
+            bridge,
+            firewall,
+            admitted,
+            forwards4: bridge || on("/proc/sys/net/ipv4/ip_forward"),
+            forwards6: bridge || on("/proc/sys/net/ipv6/conf/all/forwarding"),
+            br_netfilter: on("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+        })
+    }
+
+    pub(crate) fn files(&self, request: &SandboxRequest, endpoints: &[Endpoint], embedded_dns: bool) -> Option<Files> {
+        let dir = request.files.clone()?;
+        let host_resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let ipv6 = endpoints.iter().any(|e| e.ipv6.is_some());
+        let (hosts, resolv_conf) = if request.host_network {
+            let mut hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            for (name, ip) in &request.dns.extra_hosts {
+                hosts.push_str(&format!("{ip}\t{name}\n"));
+            }
+            let unchanged =
+                request.dns.servers.is_empty() && request.dns.search.is_empty() && request.dns.options.is_empty();
+            let resolv = if unchanged {
+                host_resolv
+            } else {
+                files::resolv_conf(&host_resolv, &request.dns, Resolver::Direct { ipv6: true })
+            };
+            (hosts, resolv)
+        } else {
+            let resolver = if embedded_dns {
+                Resolver::Embedded { forwards_to_host: endpoints.iter().any(|e| !e.internal) }
+            } else {
+                Resolver::Direct { ipv6 }
+            };
+            (
+                // Loopback keeps IPv6 where no network has it.
+                files::hosts(
+                    &request.hostname,
+                    &request.domainname,
+                    endpoints,
+                    &request.dns,
+                    ipv6 || endpoints.is_empty(),
+                ),
+                files::resolv_conf(&host_resolv, &request.dns, resolver),
+            )
+        };
+        Some(Files { dir, hosts, resolv_conf, hostname: files::hostname(&request.hostname) })
+    }
+}

@@ -1,0 +1,122 @@
+//! What a container asks for, and what is wrong with asking for it.
+
+use crate::model::{DnsConfig, EndpointConfig, Network, Pool, PortSpec};
+use crate::networks::is_predefined;
+use plan::{Error, Result};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Take what is decided, or only say what would be?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Leases addresses and reserves ports.
+    Real,
+    /// Writes nothing, needs no privilege: for `explain`.
+    DryRun,
+}
+
+/// One container's wishes.
+#[derive(Clone, Debug)]
+pub struct SandboxRequest {
+    /// 64 hex digits. Its directory `<state>/containers/<id>` must exist: that is what makes the
+    /// owner of a lease alive.
+    pub container_id: String,
+    pub container_name: String,
+    pub hostname: String,
+    pub domainname: String,
+    /// The networks to join, `eth0` first. None: `--network none`.
+    pub endpoints: Vec<EndpointConfig>,
+    /// `--network host`: no namespace of its own, `endpoints` is empty.
+    pub host_network: bool,
+    pub ports: Vec<PortSpec>,
+    pub dns: DnsConfig,
+    /// Where hosts, resolv.conf and hostname are to be written; `None` when nothing mounts them.
+    pub files: Option<PathBuf>,
+}
+
+/// What the addresses of one endpoint come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub pool: &'a Pool,
+    pub ip: Option<IpAddr>,
+}
+
+/// Checks one endpoint against its network, and pairs its explicit addresses with pools. The IPv4
+/// pool comes first.
+pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Result<Vec<Wanted<'a>>> {
+    let explicit = [config.ip.map(IpAddr::V4), config.ip6.map(IpAddr::V6)];
+    if is_predefined(&network.name) {
+        if explicit.iter().any(Option::is_some) {
+            return Err(Error::invalid("user-specified IP address is supported on user-defined networks only")
+                .with_hint("create one: `rrun network create --subnet 10.20.30.0/24 NAME`"));
+        }
+        if !config.aliases.is_empty() {
+            return Err(Error::invalid("network-scoped aliases are only supported for user-defined networks")
+                .with_hint("create one: `rrun network create NAME`"));
+        }
+    }
+    for ip in explicit.iter().flatten() {
+        if !network.pools.iter().any(|p| p.subnet.contains(*ip)) {
+            let subnets: Vec<String> = network.pools.iter().map(|p| p.subnet.to_string()).collect();
+            return Err(Error::invalid(format!(
+                "invalid endpoint settings:\nno configured subnet contains IP address {ip}"
+            ))
+            .with_hint(format!("network {} has {}", network.name, subnets.join(" and "))));
+        }
+    }
+    let mut pools: Vec<Wanted<'a>> = network
+        .pools
+        .iter()
+        .map(|pool| Wanted { pool, ip: explicit.iter().flatten().find(|ip| pool.subnet.contains(**ip)).copied() })
+        .collect();
+    pools.sort_by_key(|w| w.pool.subnet.is_ipv6());
+    Ok(pools)
+}
+
+/// The interface's MAC address: as asked for, or made from network and container.
+pub(crate) fn mac(network: &Network, config: &EndpointConfig, container_id: &str) -> Result<[u8; 6]> {
+    let Some(text) = &config.mac else {
+        return Ok(crate::driver::bridge::mac(&network.id, container_id));
+    };
+    let bad = || {
+        Error::invalid(format!("{text} is not a valid mac address"))
+            .with_hint("six bytes such as 02:42:ac:11:00:05; the first must be even, and not all may be 0")
+    };
+    let mut mac = [0u8; 6];
+    let mut parts = text.split([':', '-']);
+    for byte in &mut mac {
+        let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
+        *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+    }
+    // The lowest bit of the first byte makes it a group address.
+    if parts.next().is_some() || mac[0] & 1 == 1 || mac == [0; 6] {
+        return Err(bad());
+    }
+    Ok(mac)
+}
+
+/// The name of the interface inside: asked for, or the network's prefix and the number in order of
+/// attachment.
+pub(crate) fn ifname(config: &EndpointConfig, prefix: &str, taken: &[&str]) -> Result<String> {
+    const OPTION: &str = "com.docker.network.endpoint.ifname";
+    let name = match config.driver_opts.get(OPTION) {
+        Some(name) => name.clone(),
+        None => {
+            let free = (0..).map(|i| format!("{prefix}{i}")).find(|n| !taken.contains(&n.as_str()));
+            free.expect("there are more numbers than interfaces")
+        }
+    };
+    let valid = !name.is_empty()
+        && name.len() < libc::IFNAMSIZ
+        && !matches!(name.as_str(), "." | ".." | "lo" | "all" | "default")
+        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    if !valid {
+        return Err(Error::invalid(format!("invalid interface name {name:?}"))
+            .with_hint(format!("{OPTION}: 1 to 15 characters without space, / or :")));
+    }
+    if taken.contains(&name.as_str()) {
+        return Err(Error::conflict(format!("error renaming interface {name}: file exists"))
+            .with_hint("give each network's interface another name"));
+    }
+    Ok(name)
+}

@@ -1,0 +1,216 @@
+//! A simulated host: the network namespace of one thread, a neighbour on its LAN, and containers
+//! that are nothing but a network namespace.
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoVeth};
+use netstack::model::{DnsConfig, EndpointConfig};
+use netstack::networks::{Config, Netstack};
+use netstack::nl::{self, Batch, Socket};
+use netstack::publish;
+use netstack::sandbox::{Mode, Sandbox, SandboxPlan, SandboxRequest};
+use nix::sched::{CloneFlags, unshare};
+use plan::{HostThing, Journal, Result};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+pub const LAN_HOST: &str = "192.0.2.1";
+pub const LAN_NEIGHBOUR: &str = "192.0.2.2";
+pub const LAN_HOST_6: &str = "2001:db8::1";
+pub const LAN_NEIGHBOUR_6: &str = "2001:db8::2";
+
+pub struct Host {
+    pub net: Netstack,
+    pub state: PathBuf,
+    pub dir: PathBuf,
+    pub ns: OwnedFd,
+    pub lan: OwnedFd,
+}
+
+/// One running "container".
+pub struct Container {
+    pub id: String,
+    pub ns: OwnedFd,
+    pub sandbox: Sandbox,
+    pub undo: Vec<HostThing>,
+    /// Of [`SandboxPlan::apply`].
+    pub micros: u32,
+}
+
+/// Runs the test on a simulated host, in a thread of its own; says why when it cannot.
+pub fn on_a_host(name: &'static str, test: fn(&Host)) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: {name} makes network namespaces, which needs root");
+        return;
+    }
+    let ran = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let host = Host::new(name);
+        test(&host);
+        std::fs::remove_dir_all(&host.dir).unwrap();
+    })
+    .join();
+    if let Err(panic) = ran {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Host {
+    fn new(name: &str) -> Host {
+        let dir = std::env::temp_dir().join(format!("rrun-net-{}-{name}", std::process::id()));
+        let state = dir.join("state");
+        std::fs::create_dir_all(state.join("containers")).unwrap();
+        let ns = nl::current().unwrap();
+        let lan = new_namespace();
+        let mut route = Socket::route().unwrap();
+        // lan0 here, eth0 there: a cable to the neighbour.
+        let peer = LinkMessageBuilder::<LinkUnspec>::new().name("eth0").setns_by_fd(lan.as_raw_fd());
+        let cable = LinkVeth::new("lan0", "eth0").up().set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())));
+        let mut batch = Batch::new();
+        batch.push(0, RouteNetlinkMessage::NewLink(cable.build()), 0x600);
+        batch.link_up(1, 1);
+        route.run(batch).unwrap().unwrap();
+        addresses(&mut route, "lan0", &[LAN_HOST, LAN_HOST_6]);
+        inside(&lan, || {
+            let mut route = Socket::route().unwrap();
+            addresses(&mut route, "eth0", &[LAN_NEIGHBOUR, LAN_NEIGHBOUR_6]);
+            let mut batch = Batch::new();
+            batch.link_up(0, 1);
+            // The host as its router: what an attacker on the LAN would set up.
+            let index = route.ifindex("eth0").unwrap().unwrap();
+            batch.default_route(1, index, LAN_HOST.parse().unwrap());
+            batch.default_route(1, index, LAN_HOST_6.parse().unwrap());
+            route.run(batch).unwrap().unwrap();
+        });
+        let net = Netstack::new(&dir.join("root"), &state, Config::default());
+        Host { net, state, dir, ns, lan }
+    }
+
+    pub fn request(&self, name: &str, networks: &[&str], ports: &[&str]) -> SandboxRequest {
+        let id = format!("{name:0<64}").replace(|c: char| !c.is_ascii_hexdigit(), "0");
+        std::fs::create_dir_all(self.state.join("containers").join(&id)).unwrap();
+        SandboxRequest {
+            container_id: id,
+            container_name: name.into(),
+            hostname: name.into(),
+            domainname: String::new(),
+            endpoints: networks
+                .iter()
+                .map(|n| EndpointConfig { network: n.to_string(), ..Default::default() })
+                .collect(),
+            host_network: false,
+            ports: ports.iter().flat_map(|p| publish::parse(p).unwrap()).collect(),
+            dns: DnsConfig::default(),
+            files: None,
+        }
+    }
+
+    pub fn start(&self, name: &str, networks: &[&str], ports: &[&str]) -> Container {
+        self.try_start(&self.request(name, networks, ports)).unwrap()
+    }
+
+    pub fn try_start(&self, request: &SandboxRequest) -> Result<Container> {
+        let plan: SandboxPlan = self.net.plan_sandbox(request, Mode::Real)?;
+        let undo = plan.undo();
+        let ns = new_namespace();
+        let mut journal = Journal::new();
+        let sandbox = plan.apply(ns.as_fd(), &mut journal, 0)?;
+        let micros = journal.marks().iter().map(|m| m.end_us - m.begin_us).sum();
+        Ok(Container { id: request.container_id.clone(), ns, sandbox, undo, micros })
+    }
+
+    /// What the monitor does when the container is over.
+    pub fn stop(&self, container: Container) {
+        let closed = container.sandbox.close();
+        assert!(closed.failures.is_empty(), "{:?}", closed.failures);
+        std::fs::remove_dir_all(self.state.join("containers").join(&container.id)).unwrap();
+        drop(container.ns);
+        closed.linger();
+    }
+}
+
+impl Container {
+    pub fn ip(&self) -> IpAddr {
+        self.sandbox.endpoints()[0].ipv4.unwrap().into()
+    }
+
+    pub fn ip6(&self) -> IpAddr {
+        self.sandbox.endpoints()[0].ipv6.unwrap().into()
+    }
+
+    /// A server on `[::]:port` (and 0.0.0.0) that tells each client the address it sees.
+    pub fn serve(&self, port: u16) {
+        let listener = inside(&self.ns, || {
+            TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).unwrap()
+        });
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { break };
+                let peer = stream.peer_addr().unwrap().ip().to_canonical();
+                let _ = stream.write_all(peer.to_string().as_bytes());
+            }
+        });
+    }
+}
+
+/// Runs `what` in a namespace, in a thread that goes there for it.
+pub fn inside<T: Send>(ns: &OwnedFd, what: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                what()
+            })
+            .join()
+            .unwrap()
+    })
+}
+
+/// Connects from a namespace; the server's answer, or why there was none.
+pub fn ask(from: &OwnedFd, to: &str, port: u16) -> std::result::Result<String, String> {
+    let to = SocketAddr::new(to.parse().unwrap(), port);
+    inside(from, || {
+        let mut stream =
+            TcpStream::connect_timeout(&to, Duration::from_millis(400)).map_err(|e| e.kind().to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map_err(|e| e.kind().to_string())?;
+        Ok(text)
+    })
+}
+
+pub fn new_namespace() -> OwnedFd {
+    thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        nl::current().unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+fn addresses(route: &mut Socket, link: &str, ips: &[&str]) {
+    let index = route.ifindex(link).unwrap().unwrap();
+    let mut batch = Batch::new();
+    for ip in ips {
+        let ip: IpAddr = ip.parse().unwrap();
+        let prefix = if ip.is_ipv4() { 24 } else { 64 };
+        batch.add_address(0, index, IpNetwork::new(ip, prefix).unwrap());
+    }
+    batch.link_up(0, index);
+    route.run(batch).unwrap().unwrap();
+}
+
+/// Links, addresses and the elements and rules of our table, to be compared before and after.
+pub fn fingerprint() -> String {
+    let mut route = Socket::route().unwrap();
+    let mut links: Vec<String> = route.links().unwrap().into_iter().map(|l| l.name).collect();
+    links.sort();
+    let nft = std::process::Command::new("nft").args(["-s", "list", "ruleset"]).output().unwrap();
+    format!("{links:?}\n{}", String::from_utf8_lossy(&nft.stdout))
+}
