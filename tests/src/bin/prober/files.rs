@@ -180,7 +180,7 @@ pub fn writable() -> Value {
         let answer = attempt(|| fs::File::create(&file).map(|_| ()));
         // The attempt was made by a child; its file is removed here, if it came to be.
         let _ = fs::remove_file(&file);
-        out.insert(format!("{dir}/*"), json!(answer));
+        out.insert(format!("{}/*", dir.trim_end_matches('/')), json!(answer));
     }
     Value::Object(out)
 }
