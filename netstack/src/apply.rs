@@ -3,6 +3,7 @@
 //! Consecutive netlink steps of one place go out as one batch; the acknowledgement's sequence number
 //! says which step the kernel refused. Nothing is decided here.
 
+use crate::dns;
 use crate::driver::bridge;
 use crate::firewall;
 use crate::model::Network;
@@ -27,6 +28,11 @@ impl SandboxPlan {
     /// On failure the error names the step, and the caller walks [`SandboxPlan::undo`] (taken
     /// before) with [`crate::repair::undo`]. The calling process must be single-threaded.
     pub fn apply(mut self, netns: BorrowedFd<'_>, journal: &mut Journal, step_offset: usize) -> Result<Sandbox> {
+        self.execute(netns, journal, step_offset)?;
+        Sandbox::started(self, netns)
+    }
+
+    pub(crate) fn execute(&mut self, netns: BorrowedFd<'_>, journal: &mut Journal, step_offset: usize) -> Result<()> {
         let steps = std::mem::take(&mut self.steps);
         let mut at = 0;
         while at < steps.len() {
@@ -41,7 +47,7 @@ impl SandboxPlan {
             }
             at = end;
         }
-        Ok(Sandbox::started(self))
+        Ok(())
     }
 
     /// One run of steps that are done together.
@@ -64,7 +70,7 @@ impl SandboxPlan {
             }
             Step::EnsureBridge { bridge, .. } => self.ensure_bridge(bridge),
             Step::Publish { bindings, elements } => {
-                let path = Published::path(&self.netstack.state, &self.container_id);
+                let path = Published::path(&self.netstack.state, &self.request.container_id);
                 write_json(&path, &Published::new(bindings))?;
                 let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
                 firewall::publish(nft, elements)?;
@@ -112,6 +118,7 @@ impl SandboxPlan {
                 .ok_or_else(|| Error::system(format!("interface {name} is not in the container's namespace")))
         };
         let mut batch = Batch::new();
+        let mut resolver = None;
         for i in range {
             match &steps[i] {
                 Step::HardenInterface { ifname, ipv6 } => {
@@ -127,13 +134,19 @@ impl SandboxPlan {
                     batch.link_up(i, at);
                 }
                 Step::DefaultRoute { gateway, ifname } => batch.default_route(i, index(&route, ifname)?, *gateway),
+                Step::DnsServer => resolver = Some(i),
                 // The rest happens outside.
                 _ => {}
             }
         }
-        let done = route.run(batch)?;
+        route.run(batch)?.map_err(|f| refused(steps, &f))?;
+        if let Some(i) = resolver {
+            // Loopback must be up for it.
+            let sockets = dns::bind_in_current_netns().map_err(|e| e.with_step(steps[i].line()))?;
+            self.resolver = Some(sockets);
+        }
         drop(visit);
-        done.map_err(|f| refused(steps, &f))
+        Ok(())
     }
 
     fn write_files(&self) -> Result<()> {

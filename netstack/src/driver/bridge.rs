@@ -105,6 +105,11 @@ pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint>
         .min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network.cmp(&b.network)))
 }
 
+/// The endpoint that ports are published through: IPv4's, where there is one.
+pub fn any_gateway_endpoint(endpoints: &[Endpoint]) -> Option<&Endpoint> {
+    gateway_endpoint(endpoints, false).or_else(|| gateway_endpoint(endpoints, true))
+}
+
 /// The default routes, one a family at most.
 pub fn routes(endpoints: &[Endpoint]) -> Vec<Step> {
     [false, true]

@@ -17,6 +17,7 @@ use rtnetlink::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -114,13 +115,10 @@ impl Batch {
         self.push(tag, RouteNetlinkMessage::NewAddress(m), NEW);
     }
 
+    /// In place of the one there is, if there is one: networks come and go while a container runs.
     pub fn default_route(&mut self, tag: usize, index: u32, gateway: IpAddr) {
-        self.push(tag, RouteNetlinkMessage::NewRoute(default_route(index, gateway)), NEW);
-    }
-
-    /// Any default route of the gateway's family through `index`.
-    pub fn drop_default_route(&mut self, tag: usize, index: u32, gateway: IpAddr) {
-        self.push(tag, RouteNetlinkMessage::DelRoute(default_route(index, gateway)), 0);
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        self.push(tag, RouteNetlinkMessage::NewRoute(default_route(index, gateway)), flags);
     }
 
     /// Deleting waits for a kernel grace period (8 to 60 ms): only for what outlives namespaces.

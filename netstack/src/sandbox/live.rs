@@ -1,43 +1,61 @@
 //! The networking of a running container, held by its monitor.
 
-use super::{Published, SandboxPlan, endpoint};
+use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
+use crate::apply;
+use crate::dns::{self, SharedNetwork};
 use crate::driver::bridge;
 use crate::firewall::{self, Element};
 use crate::model::{Endpoint, PortBinding};
-use crate::networks::Netstack;
-use crate::nl::Socket;
+use crate::networks::{Netstack, VERSION, is_predefined, read_json, write_json};
+use crate::nl::{self, Socket, Visit};
 use crate::poll::Interest;
-use crate::publish::Ports;
-use plan::{Error, Result};
+use crate::publish::{self, Ports};
+use plan::{Error, Result, ResultExt};
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long the kernel may take to destroy deleted elements. Closing an nfnetlink socket before
 /// that waits for it, holding the lock that every other change of the host's firewall needs.
 const DESTRUCTION: Duration = Duration::from_millis(60);
 
+/// The host's resolver configuration, whose servers the embedded one asks.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What a container needs of its monitor for as long as it runs: bound host ports, relays, the
 /// resolver, and the one socket that added its firewall elements and will delete them.
 pub struct Sandbox {
     netstack: Netstack,
-    container_id: String,
+    request: SandboxRequest,
+    /// Keeps the namespace until [`Sandbox::close`]: networks may be connected meanwhile.
+    netns: OwnedFd,
     endpoints: Vec<Endpoint>,
     elements: Vec<Element>,
     ports: Option<Ports>,
+    resolver: Option<dns::Server>,
+    files: Option<Files>,
     nft: Option<Socket>,
 }
 
 impl Sandbox {
-    pub(crate) fn started(plan: SandboxPlan) -> Sandbox {
+    pub(crate) fn started(plan: SandboxPlan, netns: BorrowedFd<'_>) -> Result<Sandbox> {
         let elements = bridge::published(&plan.endpoints, &plan.bindings);
-        Sandbox {
+        let mut sandbox = Sandbox {
             netstack: plan.netstack,
-            container_id: plan.container_id,
+            request: plan.request,
+            netns: duplicate(netns)?,
             endpoints: plan.endpoints,
             elements,
             ports: plan.ports,
+            resolver: None,
+            files: plan.files,
             nft: plan.nft,
+        };
+        if let Some(sockets) = plan.resolver {
+            sandbox.start_resolver(sockets)?;
         }
+        Ok(sandbox)
     }
 
     /// On every network it is on now.
@@ -52,11 +70,14 @@ impl Sandbox {
     /// What the monitor's poll loop is to watch. May change after every [`Sandbox::ready`].
     pub fn fds(&self, out: &mut Vec<Interest>) {
         out.extend(self.ports.as_ref().and_then(Ports::interest));
+        out.extend(self.resolver.as_ref().map(dns::Server::interest));
     }
 
     /// When [`Sandbox::ready`] wants to be called even if nothing is ready.
     pub fn timeout(&self) -> Option<Duration> {
-        self.ports.as_ref().and_then(Ports::timeout)
+        let ports = self.ports.as_ref().and_then(Ports::timeout);
+        let resolver = self.resolver.as_ref().and_then(dns::Server::timeout);
+        ports.into_iter().chain(resolver).min()
     }
 
     /// Does what can be done now; never blocks.
@@ -64,16 +85,25 @@ impl Sandbox {
         if let Some(ports) = &mut self.ports {
             ports.ready();
         }
+        if let Some(resolver) = &mut self.resolver {
+            resolver.ready();
+        }
     }
 
     /// Looks at the endpoints again, after somebody connected or disconnected a network: published
-    /// ports follow the new default route.
+    /// ports follow the new default route, names and files the new set of networks.
     pub fn refresh(&mut self) -> Result<()> {
-        self.endpoints = self.netstack.endpoints_of(&self.container_id)?;
+        let id = self.request.container_id.clone();
+        let before = std::mem::replace(&mut self.endpoints, self.netstack.endpoints_of(&id)?);
+        self.reserve()?;
         let wanted = bridge::published(&self.endpoints, self.bindings());
         let gone: Vec<Element> = self.elements.iter().filter(|e| !wanted.contains(e)).cloned().collect();
         let new: Vec<Element> = wanted.iter().filter(|e| !self.elements.contains(e)).cloned().collect();
-        if let Some(nft) = &mut self.nft {
+        if !gone.is_empty() || !new.is_empty() {
+            let nft = match &mut self.nft {
+                Some(nft) => nft,
+                none => none.insert(Socket::netfilter()?),
+            };
             firewall::withdraw(nft, &gone)?;
             firewall::publish(nft, &new)?;
         }
@@ -81,6 +111,83 @@ impl Sandbox {
         if let Some(ports) = &mut self.ports {
             ports.serve(bridge::target(&self.endpoints))?;
         }
+        let named = self.endpoints.iter().any(|e| !is_predefined(&e.network));
+        let (shared, forwards) = (self.shared(), self.forwards_to_host());
+        match &mut self.resolver {
+            Some(resolver) => resolver.set_networks(&shared, forwards),
+            None if named => {
+                let home = nl::current()?;
+                let visit = Visit::enter(self.netns.as_fd(), home.as_fd())?;
+                let sockets = dns::bind_in_current_netns()?;
+                drop(visit);
+                self.start_resolver(sockets)?;
+            }
+            None => {}
+        }
+        self.rewrite_files(&before)
+    }
+
+    /// Ports of a container that started on internal networks only wait for one that is not.
+    fn reserve(&mut self) -> Result<()> {
+        let Some(through) = bridge::any_gateway_endpoint(&self.endpoints) else { return Ok(()) };
+        if self.ports.is_some() || self.request.ports.is_empty() {
+            return Ok(());
+        }
+        let default = self.netstack.default_bind(&self.netstack.network(&through.network_id)?);
+        let ports = publish::reserve(&self.netstack.state, &self.request.container_id, &self.request.ports, default)?;
+        write_json(
+            &Published::path(&self.netstack.state, &self.request.container_id),
+            &Published::new(&ports.bindings),
+        )?;
+        self.ports = Some(ports);
+        Ok(())
+    }
+
+    fn start_resolver(&mut self, sockets: dns::Sockets) -> Result<()> {
+        let server = dns::Server::new(
+            sockets,
+            dns::Config {
+                state: self.netstack.state.clone(),
+                networks: self.shared(),
+                servers: self.request.dns.servers.clone(),
+                forwards_to_host: self.forwards_to_host(),
+                resolv_conf: PathBuf::from(RESOLV_CONF),
+                netns: duplicate(self.netns.as_fd())?,
+            },
+        )?;
+        self.resolver = Some(server);
+        Ok(())
+    }
+
+    /// The networks whose names it may ask for. The default bridge has none.
+    fn shared(&self) -> Vec<SharedNetwork> {
+        self.endpoints
+            .iter()
+            .filter(|e| !is_predefined(&e.network))
+            .map(|e| SharedNetwork { id: e.network_id.clone(), name: e.network.clone() })
+            .collect()
+    }
+
+    /// Internal networks leak nothing, not even questions.
+    fn forwards_to_host(&self) -> bool {
+        self.endpoints.iter().any(|e| !e.internal)
+    }
+
+    /// What the container's programs wrote into the files stays there.
+    fn rewrite_files(&mut self, before: &[Endpoint]) -> Result<()> {
+        let Some(old) = &self.files else { return Ok(()) };
+        let named = self.endpoints.iter().any(|e| !is_predefined(&e.network));
+        let Some(new) = self.netstack.files(&self.request, &self.endpoints, named) else { return Ok(()) };
+        let hosts = old.dir.join("hosts");
+        let now = std::fs::read_to_string(&hosts).unwrap_or_default();
+        let text =
+            if now == old.hosts { new.hosts.clone() } else { merge_hosts(&now, before, &new.hosts, &self.endpoints) };
+        apply::write_in_place(&hosts, &text)?;
+        let resolv_conf = old.dir.join("resolv.conf");
+        if std::fs::read_to_string(&resolv_conf).is_ok_and(|now| now == old.resolv_conf) {
+            apply::write_in_place(&resolv_conf, &new.resolv_conf)?;
+        }
+        self.files = Some(new);
         Ok(())
     }
 
@@ -101,8 +208,28 @@ impl Sandbox {
         for e in &self.endpoints {
             note(self.netstack.forget_endpoint(e));
         }
-        Closed { failures, nft: self.nft }
+        // Nothing was deleted on a socket that published nothing: closing it is free.
+        let nft = self.nft.take().filter(|_| !self.elements.is_empty());
+        Closed { failures, nft }
     }
+}
+
+/// The lines of addresses that are gone leave an edited hosts file, those of new ones join it.
+fn merge_hosts(now: &str, before: &[Endpoint], rendered: &str, after: &[Endpoint]) -> String {
+    let addresses = |endpoints: &[Endpoint]| -> Vec<String> {
+        let v4 = endpoints.iter().filter_map(|e| e.ipv4.map(|ip| ip.to_string()));
+        let v6 = endpoints.iter().filter_map(|e| e.ipv6.map(|ip| ip.to_string()));
+        v4.chain(v6).collect()
+    };
+    let (before, after) = (addresses(before), addresses(after));
+    let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_string();
+    let kept = now.lines().filter(|l| !before.contains(&first(l)) || after.contains(&first(l)));
+    let new = rendered.lines().filter(|l| after.contains(&first(l)) && !before.contains(&first(l)));
+    kept.chain(new).map(|l| format!("{l}\n")).collect()
+}
+
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned().doing(|| "duplicate the descriptor of the container's network namespace")
 }
 
 /// A sandbox that is no more, but for one socket.
@@ -129,7 +256,7 @@ impl Netstack {
         for network in networks.flatten() {
             let id = network.file_name().to_string_lossy().into_owned();
             let path = endpoint::record(&self.state, &id, container_id);
-            found.extend(crate::networks::read_json::<Endpoint>(&path, crate::networks::VERSION, |e| e.version)?);
+            found.extend(read_json::<Endpoint>(&path, VERSION, |e| e.version)?);
         }
         found.sort_by(|a, b| (a.ifname.len(), &a.ifname).cmp(&(b.ifname.len(), &b.ifname)));
         Ok(found)
@@ -148,5 +275,19 @@ impl Netstack {
         let v4 = e.ipv4.map(IpAddr::V4);
         let v6 = e.ipv6.map(IpAddr::V6);
         v4.into_iter().chain(v6).try_for_each(|ip| locked.release(ip, &e.container_id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::tests::endpoint;
+
+    #[test]
+    fn an_edited_hosts_file_keeps_its_edits() {
+        let (a, b) = (endpoint("a", "10.1.0.2", None), endpoint("b", "10.2.0.2", None));
+        let rendered = "127.0.0.1\tlocalhost\n10.2.0.2\tweb\n";
+        let edited = "127.0.0.1\tlocalhost\n10.1.0.2\tweb\n10.9.9.9\tmine\n";
+        assert_eq!(merge_hosts(edited, &[a], rendered, &[b]), "127.0.0.1\tlocalhost\n10.9.9.9\tmine\n10.2.0.2\tweb\n");
     }
 }

@@ -4,6 +4,7 @@
 //! — leases and bound sockets — before anything is shown or done. [`SandboxPlan::apply`] does it.
 //! The [`Sandbox`] that results lives in the monitor for as long as the container.
 
+mod connect;
 mod endpoint;
 mod live;
 mod plan;
@@ -12,6 +13,7 @@ mod request;
 pub use live::{Closed, Sandbox};
 pub use request::{Mode, SandboxRequest};
 
+use crate::dns;
 use crate::driver::bridge::{self, Facts};
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json};
@@ -34,11 +36,13 @@ pub struct SandboxPlan {
     /// What could not be done but need not stop the container, one line each.
     pub warnings: Vec<String>,
     pub(crate) netstack: Netstack,
-    pub(crate) container_id: String,
+    pub(crate) request: SandboxRequest,
     /// Of each endpoint.
     pub(crate) networks: Vec<Network>,
     pub(crate) files: Option<Files>,
     pub(crate) ports: Option<Ports>,
+    /// Bound while applying.
+    pub(crate) resolver: Option<dns::Sockets>,
     pub(crate) route: Option<Socket>,
     pub(crate) nft: Option<Socket>,
 }
@@ -76,6 +80,24 @@ pub(crate) struct Files {
 }
 
 impl SandboxPlan {
+    /// Steps that need nothing decided beside them.
+    pub(crate) fn of_steps(netstack: &Netstack, request: &SandboxRequest, steps: Vec<Step>) -> SandboxPlan {
+        SandboxPlan {
+            steps,
+            endpoints: Vec::new(),
+            bindings: Vec::new(),
+            warnings: Vec::new(),
+            netstack: netstack.clone(),
+            request: request.clone(),
+            networks: Vec::new(),
+            files: None,
+            ports: None,
+            resolver: None,
+            route: None,
+            nft: None,
+        }
+    }
+
     /// Everything on the host that has to go when the container does: for `undo.json`, before the
     /// first step.
     pub fn undo(&self) -> Vec<HostThing> {
@@ -155,3 +177,6 @@ pub(crate) struct Own<'a> {
     /// The embedded DNS server answers in it.
     pub dns: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::request::{Mode, SandboxRequest};
 use super::{Files, Own, SandboxPlan, compose, endpoint};
-use crate::driver::bridge::Facts;
+use crate::driver::bridge::{Facts, any_gateway_endpoint};
 use crate::files::{self, Resolver};
 use crate::firewall;
 use crate::model::{Endpoint, Network, PortBinding};
@@ -10,6 +10,7 @@ use crate::networks::{BridgeOptions, Netstack, is_predefined};
 use crate::nl::Socket;
 use crate::publish::{self, Ports};
 use plan::{Error, Result};
+use std::net::IpAddr;
 
 impl Netstack {
     /// Decides a container's networking. With [`Mode::Real`] the addresses are leased and the ports
@@ -57,39 +58,24 @@ impl Netstack {
         let files = self.files(request, &endpoints, dns);
         let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns };
         let steps = compose(&networks, &endpoints, &macs, &bindings, own);
-        let warnings = ports.iter().flat_map(|p| p.warnings.clone()).collect();
-        Ok(SandboxPlan {
-            steps,
-            endpoints,
-            bindings,
-            warnings,
-            netstack: self.clone(),
-            container_id: request.container_id.clone(),
-            networks: networks.into_iter().map(|(n, _)| n).collect(),
-            files,
-            ports,
-            route: Some(route),
-            nft: Some(nft),
-        })
+        let mut plan = SandboxPlan::of_steps(self, request, steps);
+        plan.warnings = ports.iter().flat_map(|p| p.warnings.clone()).collect();
+        plan.endpoints = endpoints;
+        plan.bindings = bindings;
+        plan.networks = networks.into_iter().map(|(n, _)| n).collect();
+        plan.files = files;
+        plan.ports = ports;
+        (plan.route, plan.nft) = (Some(route), Some(nft));
+        Ok(plan)
     }
 
     /// `--network host` and `--network none`.
     fn trivial(&self, request: &SandboxRequest) -> SandboxPlan {
         let files = self.files(request, &[], false);
         let own = Own { state: &self.state, files: files.as_ref(), namespace: !request.host_network, dns: false };
-        SandboxPlan {
-            steps: compose(&[], &[], &[], &[], own),
-            endpoints: Vec::new(),
-            bindings: Vec::new(),
-            warnings: Vec::new(),
-            netstack: self.clone(),
-            container_id: request.container_id.clone(),
-            networks: Vec::new(),
-            files,
-            ports: None,
-            route: None,
-            nft: None,
-        }
+        let mut plan = SandboxPlan::of_steps(self, request, compose(&[], &[], &[], &[], own));
+        plan.files = files;
+        plan
     }
 
     fn decide_all(
@@ -119,14 +105,10 @@ impl Netstack {
         endpoints: &[Endpoint],
         mode: Mode,
     ) -> Result<(Vec<PortBinding>, Option<Ports>)> {
-        use crate::driver::bridge::gateway_endpoint;
-        let through = gateway_endpoint(endpoints, false).or_else(|| gateway_endpoint(endpoints, true));
-        let Some(through) = through.filter(|_| !request.ports.is_empty()) else { return Ok((Vec::new(), None)) };
-        let default = networks
-            .iter()
-            .find(|(n, _)| n.id == through.network_id)
-            .and_then(|(n, _)| BridgeOptions::of(n).host_binding)
-            .or(self.config.default_bind);
+        let through = any_gateway_endpoint(endpoints).filter(|_| !request.ports.is_empty());
+        let Some(through) = through else { return Ok((Vec::new(), None)) };
+        let network = networks.iter().map(|(n, _)| n).find(|n| n.id == through.network_id);
+        let default = network.map_or(self.config.default_bind, |n| self.default_bind(n));
         if mode == Mode::DryRun {
             return Ok((publish::preview(&request.ports, default)?, None));
         }
@@ -137,6 +119,11 @@ impl Netstack {
             ))
         })?;
         Ok((ports.bindings.clone(), Some(ports)))
+    }
+
+    /// The host address that `-p` without one binds on this network; `None`: all of them.
+    pub(crate) fn default_bind(&self, network: &Network) -> Option<IpAddr> {
+        BridgeOptions::of(network).host_binding.or(self.config.default_bind)
     }
 
     /// Releases the leases of a plan that came to nothing.

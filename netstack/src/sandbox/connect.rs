@@ -1,0 +1,111 @@
+//! Joining and leaving networks while the container runs.
+//!
+//! Done by the command, not by the monitor; which is then asked to [`super::Sandbox::refresh`].
+
+use super::{Mode, Own, SandboxPlan, SandboxRequest, compose, endpoint, request};
+use crate::driver::bridge;
+use crate::model::{Endpoint, EndpointConfig};
+use crate::networks::Netstack;
+use crate::nl::{Batch, Socket};
+use crate::step::Step;
+use plan::{Error, Journal, Result};
+use std::os::fd::BorrowedFd;
+
+impl Netstack {
+    /// Checks a connection that will only be made when the container starts: does the network
+    /// exist, may it be joined, does it have the addresses asked for?
+    pub fn check_endpoint(&self, config: &EndpointConfig) -> Result<()> {
+        let network = self.network(&config.network)?;
+        refuse_predefined(&network.name)?;
+        request::wanted(&network, config).map(drop)
+    }
+
+    /// Joins a running container, whose namespace is `netns`, to one more network. Leaves nothing
+    /// when it fails. `request` says who the container is; its `endpoints` are not looked at.
+    ///
+    /// The calling process must be single-threaded.
+    pub fn connect(
+        &self,
+        request: &SandboxRequest,
+        config: &EndpointConfig,
+        netns: BorrowedFd<'_>,
+    ) -> Result<Endpoint> {
+        let network = self.network(&config.network)?;
+        refuse_predefined(&network.name)?;
+        let mut all = self.endpoints_of(&request.container_id)?;
+        if all.iter().any(|e| e.network_id == network.id) {
+            return Err(Error::conflict(format!(
+                "endpoint with name {} already exists in network {}",
+                request.container_name, network.name
+            ))
+            .with_hint("it is connected already"));
+        }
+        let network = self.settle(network)?;
+        let route = Socket::route()?;
+        let mut nft = Socket::netfilter()?;
+        let facts = self.observe(&network, &route, &mut nft)?;
+        let taken: Vec<&str> = all.iter().map(|e| e.ifname.as_str()).collect();
+        let (new, mac) = endpoint::decide(self, request, &network, config, &taken, Mode::Real, &route)?;
+        all.push(new.clone());
+
+        let own = Own { state: &self.state, files: None, namespace: true, dns: false };
+        let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(&new), &[mac], &[], own);
+        // Loopback is up already, and the default routes are those of the whole container.
+        steps.retain(|s| !matches!(s, Step::DefaultRoute { .. } | Step::LoopbackUp));
+        let at = steps.iter().position(|s| matches!(s, Step::DnsRecord { .. })).unwrap_or(steps.len());
+        steps.splice(at..at, bridge::routes(&all));
+        let mut plan = SandboxPlan::of_steps(self, request, steps);
+        plan.endpoints.push(new.clone());
+        plan.networks.push(network);
+        (plan.route, plan.nft) = (Some(route), Some(nft));
+        plan.execute(netns, &mut Journal::new(), 0).map_err(|e| match self.unplug(&new) {
+            Ok(()) => e,
+            Err(u) => e.with_note(u.to_string()),
+        })?;
+        Ok(new)
+    }
+
+    /// Takes a container off a network. `netns` is `None` when it has no living process any more.
+    ///
+    /// Errors: `container ID is not connected to network X`.
+    pub fn disconnect(&self, request: &SandboxRequest, network: &str, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+        let network = self.network(network)?;
+        let mut all = self.endpoints_of(&request.container_id)?;
+        let Some(at) = all.iter().position(|e| e.network_id == network.id) else {
+            let short = request.container_id.get(..12).unwrap_or(&request.container_id);
+            return Err(Error::not_found(format!("container {short} is not connected to network {}", network.name))
+                .with_hint(format!("`rrun network inspect {}` shows who is", network.name)));
+        };
+        let gone = all.remove(at);
+        self.unplug(&gone)?;
+        let Some(netns) = netns else { return Ok(()) };
+        // Its default route went with the interface; another network may have one.
+        let mut plan = SandboxPlan::of_steps(self, request, bridge::routes(&all));
+        plan.execute(netns, &mut Journal::new(), 0)
+    }
+
+    /// Cable, record and leases.
+    fn unplug(&self, e: &Endpoint) -> Result<()> {
+        let mut batch = Batch::new();
+        batch.delete_link(0, &e.host_ifname);
+        match Socket::route()?.run(batch)? {
+            Err(f) if f.errno != libc::ENODEV => return Err(f.error(format!("delete {}", e.host_ifname))),
+            _ => {}
+        }
+        self.forget_endpoint(e)
+    }
+}
+
+fn refuse_predefined(name: &str) -> Result<()> {
+    match name {
+        "host" => Err(Error::invalid(
+            "cannot connect container to host network - container must be created in host network mode",
+        )
+        .with_hint("rrun run --network host")),
+        "none" => Err(Error::invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        )
+        .with_hint("none means no network at all")),
+        _ => Ok(()),
+    }
+}
