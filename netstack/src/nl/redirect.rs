@@ -17,8 +17,10 @@ const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEWTABLE: u16 = SUBSYSTEM << 8;
+const DELTABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEWCHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEWRULE: u16 = SUBSYSTEM << 8 | 6;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const IPV4: u8 = 2;
@@ -39,11 +41,28 @@ const DPORT: u32 = 2;
 const PROTOCOLS: [(u8, u32); 2] = [(17, 6), (6, 16)];
 
 /// In the current network namespace, what is sent to `address:port` by UDP or TCP arrives at
-/// `address:to`, and the answers seem to come from `port`.
+/// `address:to`, and the answers seem to come from `port`. Replaces a redirection made earlier, by a
+/// monitor that has died.
 pub fn redirect(address: Ipv4Addr, port: u16, to: u16) -> Result<()> {
+    let mut socket = Socket::netfilter()?;
+    let outcome = match socket.run(transaction(address, port, to, false))? {
+        Err(failure) if failure.errno == libc::EEXIST => socket.run(transaction(address, port, to, true))?,
+        outcome => outcome,
+    };
+    outcome.map_err(|failure| {
+        failure
+            .error(format!("redirect {address}:{port} to port {to} in the container"))
+            .with_hint("embedded DNS needs CONFIG_NF_TABLES in the kernel")
+    })
+}
+
+fn transaction(address: Ipv4Addr, port: u16, to: u16, replace: bool) -> Batch {
     let mut batch = Batch::new();
     push(&mut batch, BATCH_BEGIN, 0, None, |_| {});
-    push(&mut batch, NEWTABLE, NLM_F_CREATE, Some(0), |b| string(b, 1, TABLE));
+    if replace {
+        push(&mut batch, DELTABLE, 0, Some(0), |b| string(b, 1, TABLE));
+    }
+    push(&mut batch, NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, Some(0), |b| string(b, 1, TABLE));
     push(&mut batch, NEWCHAIN, NLM_F_CREATE, Some(1), |b| {
         string(b, 1, TABLE);
         string(b, 3, CHAIN);
@@ -58,11 +77,7 @@ pub fn redirect(address: Ipv4Addr, port: u16, to: u16) -> Result<()> {
         rule(&mut batch, protocol, checksum, (SADDR, address), (SPORT, to, port));
     }
     push(&mut batch, BATCH_END, 0, None, |_| {});
-    Socket::netfilter()?.run(batch)?.map_err(|failure| {
-        failure
-            .error(format!("redirect {address}:{port} to port {to} in the container"))
-            .with_hint("embedded DNS needs CONFIG_NF_TABLES in the kernel")
-    })
+    batch
 }
 
 /// If protocol, address and port match, another port takes the port's place.

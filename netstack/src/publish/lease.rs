@@ -8,6 +8,7 @@ use super::holder;
 use crate::model::Proto;
 use plan::{Error, Result, ResultExt};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -65,6 +66,8 @@ pub struct Held {
 pub struct Leases<'a> {
     state: &'a Path,
     owner: &'a str,
+    /// Files of this very reservation, as opposed to stale ones of the same owner.
+    fresh: HashSet<PathBuf>,
     _lock: OwnedFd,
 }
 
@@ -81,15 +84,12 @@ impl<'a> Leases<'a> {
         }
         .doing(|| format!("open {}", dir.display()))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).doing(|| format!("lock {}", dir.display()))?;
-        Ok(Leases { state, owner, _lock: lock })
+        Ok(Leases { state, owner, fresh: HashSet::new(), _lock: lock })
     }
 
     /// Takes the lease, or says who has it. Leases of containers that are gone, and stale ones of
-    /// our own from before a crash, are cleared away; `ours` are those taken by this reservation.
-    pub fn take(&self, lease: &Lease, ours: &[Lease], files: &mut Vec<PathBuf>) -> Result<Result<(), Held>> {
-        if let Some(port) = ours.iter().find_map(|l| l.clash(lease)) {
-            return Ok(Err(Held { ip: lease.ip, port, owner: self.owner.to_owned() }));
-        }
+    /// our own from before a crash, are cleared away. The files made are appended to `files`.
+    pub fn take(&mut self, lease: &Lease, files: &mut Vec<PathBuf>) -> Result<Result<(), Held>> {
         let dirs = buckets(self.state, lease);
         for dir in &dirs {
             if let Some(held) = self.clash_in(dir, lease)? {
@@ -100,8 +100,15 @@ impl<'a> Leases<'a> {
             let path = dir.join(lease.file_name());
             files.push(path.clone());
             self.write(&dir, &path)?;
+            self.fresh.insert(path);
         }
         Ok(Ok(()))
+    }
+
+    /// Takes a file of [`Leases::take`] back.
+    pub fn give_back(&mut self, file: &Path) -> Result<()> {
+        self.fresh.remove(file);
+        release(file, self.owner)
     }
 
     fn clash_in(&self, dir: &Path, lease: &Lease) -> Result<Option<Held>> {
@@ -115,7 +122,8 @@ impl<'a> Leases<'a> {
             let Some((other, port)) = other.and_then(|o| o.clash(lease).map(|port| (o, port))) else { continue };
             let path = dir.join(&name);
             let owner = fs::read_to_string(&path).unwrap_or_default();
-            if owner != self.owner && self.state.join("containers").join(&owner).is_dir() && !owner.is_empty() {
+            let lives = !owner.is_empty() && self.state.join("containers").join(&owner).is_dir();
+            if self.fresh.contains(&path) || owner != self.owner && lives {
                 return Ok(Some(Held { ip: lease.ip, port, owner }));
             }
             for stale in buckets(self.state, &other) {

@@ -9,6 +9,7 @@ use crate::poll::Interest;
 use plan::{Error, HostThing, Result, ResultExt};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,6 @@ pub struct Ports {
     /// What could not be done but need not stop the container, one line each.
     pub warnings: Vec<String>,
     owner: String,
-    leases: Vec<Lease>,
     files: Vec<PathBuf>,
     sockets: Vec<HeldSocket>,
     relay: Option<relay::Relay>,
@@ -95,8 +95,8 @@ pub fn reserve(state: &Path, owner: &str, specs: &[PortSpec], default_ip: Option
     if specs.is_empty() {
         return Ok(r.ports);
     }
-    let leases = Leases::lock(state, owner)?;
-    match r.take_all(&leases, specs) {
+    let mut leases = Leases::lock(state, owner)?;
+    match r.take_all(&mut leases, specs) {
         Ok(()) => Ok(r.ports),
         Err(refused) => {
             let error = refused.into_error(state, owner);
@@ -201,7 +201,6 @@ impl Reservation {
             bindings: Vec::new(),
             warnings: Vec::new(),
             owner: owner.to_owned(),
-            leases: Vec::new(),
             files: Vec::new(),
             sockets: Vec::new(),
             relay: None,
@@ -216,10 +215,14 @@ impl Reservation {
         Ok(Reservation { ports, ipv6: specs.is_empty() || socket::host_has_ipv6(), default_ip, budget })
     }
 
-    fn take_all(&mut self, leases: &Leases, specs: &[PortSpec]) -> Result<(), Refused> {
-        let mut order: Vec<usize> = (0..specs.len()).filter(|&i| !repeats(specs, i)).collect();
+    fn take_all(&mut self, leases: &mut Leases, specs: &[PortSpec]) -> Result<(), Refused> {
+        // The same fixed publish written twice is one publish.
+        let mut seen = HashSet::new();
+        let is_first = |s: &PortSpec| !is_fixed(s) || seen.insert((s.host_ip, s.host, s.container, s.proto));
+        let first: Vec<bool> = specs.iter().map(is_first).collect();
+        let mut order: Vec<usize> = (0..specs.len()).filter(|&i| first[i]).collect();
         order.sort_by_key(|&i| match specs[i].host {
-            Some(host) if host.1 - host.0 == specs[i].container.1 - specs[i].container.0 => 0,
+            Some(_) if is_fixed(&specs[i]) => 0,
             Some(_) => 1,
             None => 2,
         });
@@ -227,7 +230,7 @@ impl Reservation {
         for i in order {
             let spec = &specs[i];
             chosen[i] = match spec.host {
-                Some(host) if host.1 - host.0 == spec.container.1 - spec.container.0 => {
+                Some(host) if is_fixed(spec) => {
                     self.take(leases, spec, host, spec.container, None)?;
                     vec![(host, spec.container)]
                 }
@@ -244,7 +247,7 @@ impl Reservation {
         Ok(())
     }
 
-    fn first_free(&mut self, leases: &Leases, spec: &PortSpec, host: (u16, u16)) -> Result<Vec<Chosen>, Refused> {
+    fn first_free(&mut self, leases: &mut Leases, spec: &PortSpec, host: (u16, u16)) -> Result<Vec<Chosen>, Refused> {
         for port in host.0..=host.1 {
             match self.take(leases, spec, (port, port), spec.container, None) {
                 Ok(()) => return Ok(vec![((port, port), spec.container)]),
@@ -259,7 +262,7 @@ impl Reservation {
     }
 
     /// One block if the kernel can be talked into it, for that is one map element; else port by port.
-    fn ephemeral(&mut self, leases: &Leases, spec: &PortSpec) -> Result<Vec<Chosen>, Refused> {
+    fn ephemeral(&mut self, leases: &mut Leases, spec: &PortSpec) -> Result<Vec<Chosen>, Refused> {
         if let Some(host) = self.pick(leases, spec, spec.container, BLOCK_TRIES)? {
             return Ok(vec![(host, spec.container)]);
         }
@@ -280,7 +283,7 @@ impl Reservation {
     /// `ip_local_reserved_ports`.
     fn pick(
         &mut self,
-        leases: &Leases,
+        leases: &mut Leases,
         spec: &PortSpec,
         container: (u16, u16),
         tries: usize,
@@ -309,34 +312,29 @@ impl Reservation {
     /// Leases and binds one range on all its addresses, or leaves everything as it was.
     fn take(
         &mut self,
-        leases: &Leases,
+        leases: &mut Leases,
         spec: &PortSpec,
         host: (u16, u16),
         container: (u16, u16),
         first: Option<OwnedFd>,
     ) -> Result<(), Refused> {
-        let before = (self.ports.leases.len(), self.ports.files.len(), self.ports.sockets.len(), self.budget);
+        let before = (self.ports.files.len(), self.ports.sockets.len(), self.budget);
         let taken = self.lease(leases, spec, host).and_then(|()| self.bind(spec, host, container, first));
         if taken.is_err() {
-            self.ports.leases.truncate(before.0);
-            for file in self.ports.files.split_off(before.1) {
-                lease::release(&file, &self.ports.owner)?;
+            for file in self.ports.files.split_off(before.0) {
+                leases.give_back(&file)?;
             }
-            self.ports.sockets.truncate(before.2);
-            self.budget = before.3;
+            self.ports.sockets.truncate(before.1);
+            self.budget = before.2;
         }
         taken
     }
 
-    fn lease(&mut self, leases: &Leases, spec: &PortSpec, host: (u16, u16)) -> Result<(), Refused> {
-        let ours = self.ports.leases.len();
+    fn lease(&mut self, leases: &mut Leases, spec: &PortSpec, host: (u16, u16)) -> Result<(), Refused> {
         for ip in scope(spec, self.default_ip).addresses(self.ipv6) {
             let lease = Lease { proto: spec.proto, ip, ports: host };
-            // The two addresses of one binding do not clash with each other: different families.
-            leases
-                .take(&lease, &self.ports.leases[..ours], &mut self.ports.files)?
-                .map_err(|held| Refused::Leased(spec.proto, held))?;
-            self.ports.leases.push(lease);
+            let taken = leases.take(&lease, &mut self.ports.files)?;
+            taken.map_err(|held| Refused::Leased(spec.proto, held))?;
         }
         Ok(())
     }
@@ -383,10 +381,9 @@ fn scope(spec: &PortSpec, default_ip: Option<IpAddr>) -> Scope {
     spec.host_ip.or(default_ip).map_or(Scope::Any, Scope::One)
 }
 
-/// The same fixed publish written twice is one publish.
-fn repeats(specs: &[PortSpec], i: usize) -> bool {
-    let fixed = |s: &PortSpec| s.host.is_some_and(|h| h.1 - h.0 == s.container.1 - s.container.0);
-    fixed(&specs[i]) && specs[..i].contains(&specs[i])
+/// Is the host port given, and not one of a range to choose from?
+fn is_fixed(spec: &PortSpec) -> bool {
+    spec.host.is_some_and(|h| h.1 - h.0 == spec.container.1 - spec.container.0)
 }
 
 fn push_bindings(
