@@ -12,8 +12,9 @@ pub use elements::Element;
 use crate::model::Network;
 use crate::networks::BridgeOptions;
 use crate::nl::{self, Failure, NftBatch, Socket};
-use nftables::helper::{NftablesError, apply_ruleset};
 use plan::{Error, Result};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 /// The one table that is ours, in family `inet`.
 pub const TABLE: &str = "rrun";
@@ -23,18 +24,44 @@ pub const TABLE: &str = "rrun";
 /// The transaction begins with "create", which fails where the table exists: two first containers
 /// at the same moment cannot load the rules twice.
 pub fn load() -> Result<bool> {
-    let doing = "load firewall table inet rrun";
-    match apply_ruleset(&ruleset::ruleset()) {
-        Ok(()) => Ok(true),
-        Err(NftablesError::NftFailed { stderr, .. }) if stderr.contains("File exists") => Ok(false),
-        Err(NftablesError::NftExecution { inner, .. }) => Err(Error::io(format!("{doing}: run nft"), &inner)
-            .with_hint("install nftables (Debian: apt install nftables); --network none and host need no firewall")),
-        // The crate's own words for this leave out what nft said.
-        Err(NftablesError::NftFailed { stderr, .. }) => Err(Error::system(doing)
-            .with_cause(stderr.lines().next().unwrap_or("nft failed without a word").to_string())
-            .with_hint("rrun needs Linux 5.10 with nf_tables, and root")),
-        Err(other) => Err(Error::system(doing).with_cause(other.to_string())),
+    let doing = || "load firewall table inet rrun";
+    let json =
+        serde_json::to_string(&ruleset::ruleset()).map_err(|e| Error::system(doing()).with_cause(e.to_string()))?;
+    let output = run_nft(&json).map_err(|e| {
+        Error::io(format!("{}: run nft", doing()), &e)
+            .with_hint("install nftables (Debian: apt install nftables); --network none and host need no firewall")
+    })?;
+    if output.status.success() {
+        return Ok(true);
     }
+    let words = String::from_utf8_lossy(&output.stderr);
+    if words.contains("File exists") {
+        return Ok(false);
+    }
+    let cause = words.lines().find(|l| !l.trim().is_empty()).map_or_else(|| output.status.to_string(), str::to_string);
+    Err(Error::system(doing()).with_cause(cause).with_hint("rrun needs Linux 5.10 with nf_tables, and root"))
+}
+
+/// `nft -j -f -`. Not the crate's helper: that one lets nft write to our own stderr.
+fn run_nft(json: &str) -> std::io::Result<Output> {
+    let spawn = |program: &str| {
+        Command::new(program)
+            .args(["-j", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let mut nft = match spawn("nft") {
+        // The search path of sudo or of a service may leave out the directory of system programs.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => spawn("/usr/sbin/nft")?,
+        other => other?,
+    };
+    if let Some(mut stdin) = nft.stdin.take() {
+        // What nft has to say about a pipe it did not read to the end, it says itself.
+        let _ = stdin.write_all(json.as_bytes());
+    }
+    nft.wait_with_output()
 }
 
 /// What the rules must know about a bridge network. The first element is the network's mark: where

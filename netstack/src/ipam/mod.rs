@@ -119,8 +119,7 @@ impl Leases {
         };
         let fd = match open() {
             Err(rustix::io::Errno::NOENT) => {
-                make_dir(&self.dir.join("leases"))?;
-                make_dir(&self.dir.join("endpoints"))?;
+                make_dir(&self.dir)?;
                 open()
             }
             other => other,
@@ -128,6 +127,11 @@ impl Leases {
         let lock = File::from(fd.doing(|| format!("open {}", path.display()))?);
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).doing(|| format!("lock {}", path.display()))?;
         let hints = Hint::read_all(&lock);
+        if hints.is_empty() {
+            // The first to come, or one who came just after the directory: nothing leased so far.
+            make_dir(&self.dir.join("leases"))?;
+            make_dir(&self.dir.join("endpoints"))?;
+        }
         Ok(Locked { leases: self, lock, hints, dirty: false })
     }
 

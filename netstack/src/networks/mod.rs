@@ -167,7 +167,8 @@ impl Netstack {
             id: predefined_id(name),
             name: name.to_string(),
             driver: driver.to_string(),
-            created: plan::time::now_rfc3339(),
+            // Docker's "never": nothing is on record yet.
+            created: plan::time::ZERO.to_string(),
             enable_ipv4: true,
             enable_ipv6: false,
             internal: false,
@@ -193,7 +194,7 @@ impl Netstack {
     /// Makes the choice of [`Netstack::predefined`] last, when the default bridge is used first.
     /// Returns what is on record, which another process may have decided a moment before.
     pub(crate) fn settle(&self, network: Network) -> Result<Network> {
-        if network.name != "bridge" || self.record(&network.id).exists() {
+        if network.created != plan::time::ZERO {
             return Ok(network);
         }
         let _lock = self.lock()?;
@@ -201,7 +202,8 @@ impl Netstack {
             Some(settled) => Ok(settled),
             None => {
                 // Choose again: another network may have been created since.
-                let network = self.predefined("bridge", "bridge", &self.stored()?)?;
+                let mut network = self.predefined(&network.name, &network.driver, &self.stored()?)?;
+                network.created = plan::time::now_rfc3339();
                 self.save(&network)?;
                 Ok(network)
             }

@@ -4,8 +4,8 @@
 use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoVeth};
-use netstack::model::{DnsConfig, EndpointConfig};
-use netstack::networks::{Config, Netstack};
+use netstack::model::{DnsConfig, EndpointConfig, Network};
+use netstack::networks::{Config, Netstack, NetworkRequest};
 use netstack::nl::{self, Batch, Socket};
 use netstack::publish;
 use netstack::sandbox::{Mode, Sandbox, SandboxPlan, SandboxRequest};
@@ -111,6 +111,13 @@ impl Host {
         }
     }
 
+    /// A user-defined network.
+    pub fn network(&self, name: &str, change: impl FnOnce(&mut NetworkRequest)) -> Network {
+        let mut request = NetworkRequest { name: name.into(), ..Default::default() };
+        change(&mut request);
+        self.net.create(request).unwrap()
+    }
+
     pub fn start(&self, name: &str, networks: &[&str], ports: &[&str]) -> Container {
         self.try_start(&self.request(name, networks, ports)).unwrap()
     }
@@ -144,19 +151,40 @@ impl Container {
         self.sandbox.endpoints()[0].ipv6.unwrap().into()
     }
 
+    fn listen(&self, port: u16) -> TcpListener {
+        inside(&self.ns, || TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).unwrap())
+    }
+
     /// A server on `[::]:port` (and 0.0.0.0) that tells each client the address it sees.
     pub fn serve(&self, port: u16) {
-        let listener = inside(&self.ns, || {
-            TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).unwrap()
-        });
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { break };
-                let peer = stream.peer_addr().unwrap().ip().to_canonical();
-                let _ = stream.write_all(peer.to_string().as_bytes());
-            }
-        });
+        let listener = self.listen(port);
+        answer_clients(listener);
     }
+}
+
+/// As [`ask`], while the container's monitor does its work.
+pub fn ask_while_served(
+    sandbox: &mut Sandbox,
+    from: &OwnedFd,
+    to: &str,
+    port: u16,
+) -> std::result::Result<String, String> {
+    thread::scope(|scope| {
+        let client = scope.spawn(|| ask(from, to, port));
+        while !client.is_finished() {
+            sandbox.ready();
+            thread::sleep(Duration::from_micros(200));
+        }
+        client.join().unwrap()
+    })
+}
+
+/// Packets dropped (or otherwise counted) by the rule with this comment.
+pub fn counted(comment: &str) -> u64 {
+    let out = std::process::Command::new("nft").args(["list", "table", "inet", "rrun"]).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let rules = text.lines().filter(|l| l.contains(comment));
+    rules.filter_map(|l| l.split("counter packets ").nth(1)?.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Runs `what` in a namespace, in a thread that goes there for it.
@@ -174,11 +202,19 @@ pub fn inside<T: Send>(ns: &OwnedFd, what: impl FnOnce() -> T + Send) -> T {
 
 /// Connects from a namespace; the server's answer, or why there was none.
 pub fn ask(from: &OwnedFd, to: &str, port: u16) -> std::result::Result<String, String> {
+    connect(from, to, port, Duration::from_secs(5))
+}
+
+/// As [`ask`], where no answer is what is expected: waits less long for it.
+pub fn ask_in_vain(from: &OwnedFd, to: &str, port: u16) -> std::result::Result<String, String> {
+    connect(from, to, port, Duration::from_millis(300))
+}
+
+fn connect(from: &OwnedFd, to: &str, port: u16, patience: Duration) -> std::result::Result<String, String> {
     let to = SocketAddr::new(to.parse().unwrap(), port);
     inside(from, || {
-        let mut stream =
-            TcpStream::connect_timeout(&to, Duration::from_millis(400)).map_err(|e| e.kind().to_string())?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut stream = TcpStream::connect_timeout(&to, patience).map_err(|e| e.kind().to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).map_err(|e| e.kind().to_string())?;
         Ok(text)
@@ -213,4 +249,105 @@ pub fn fingerprint() -> String {
     links.sort();
     let nft = std::process::Command::new("nft").args(["-s", "list", "ruleset"]).output().unwrap();
     format!("{links:?}\n{}", String::from_utf8_lossy(&nft.stdout))
+}
+
+/// As [`fingerprint`], when the kernel has taken away the cables of dead namespaces: no more than
+/// `live` are left.
+pub fn settled_fingerprint(live: usize) -> String {
+    for _ in 0..300 {
+        let text = fingerprint();
+        if text.lines().next().unwrap_or_default().matches("veth").count() <= live {
+            return text;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    fingerprint()
+}
+
+/// Every file below a directory, but for locks (which keep hints).
+pub fn files(dir: &std::path::Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(d) = dirs.pop() {
+        for entry in std::fs::read_dir(&d).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if !entry.file_name().to_string_lossy().contains("lock") {
+                all.push(path.display().to_string());
+            }
+        }
+    }
+    all.sort();
+    all
+}
+
+pub fn command(program: &str, args: &[&str]) {
+    let status = std::process::Command::new(program).args(args).status().unwrap();
+    assert!(status.success(), "{program} {args:?}");
+}
+
+/// As [`Container::serve`], in any namespace.
+pub fn serve_in(ns: &OwnedFd, port: u16) {
+    let listener = inside(ns, || TcpListener::bind(("::", port)).unwrap());
+    answer_clients(listener);
+}
+
+fn answer_clients(listener: TcpListener) {
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { break };
+            let peer = stream.peer_addr().unwrap().ip().to_canonical();
+            let _ = stream.write_all(peer.to_string().as_bytes());
+        }
+    });
+}
+
+/// In the current namespace.
+pub fn default_routes(link: &str, gateways: &[IpAddr]) {
+    let mut route = Socket::route().unwrap();
+    let index = route.ifindex(link).unwrap().unwrap();
+    let mut batch = Batch::new();
+    for gateway in gateways {
+        batch.default_route(0, index, *gateway);
+    }
+    route.run(batch).unwrap().unwrap();
+}
+
+/// In the current namespace, one address by way of another.
+pub fn host_route(link: &str, to: IpAddr, via: IpAddr) {
+    let (IpAddr::V4(to), IpAddr::V4(via)) = (to, via) else { panic!("IPv4 only") };
+    let mut route = Socket::route().unwrap();
+    let index = route.ifindex(link).unwrap().unwrap();
+    let message = rtnetlink::RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+        .destination_prefix(to, 32)
+        .output_interface(index)
+        .gateway(via)
+        .build();
+    let mut batch = Batch::new();
+    batch.push(0, RouteNetlinkMessage::NewRoute(message), 0x400);
+    route.run(batch).unwrap().unwrap();
+}
+
+/// Sends a TCP SYN for `to:port` to the machine that has address `via`: a raw socket routes by the
+/// one and writes the other into the packet.
+pub fn forge_syn(to: &str, port: u16, via: &str) {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
+    let source: std::net::Ipv4Addr = "198.51.100.9".parse().unwrap();
+    let target: std::net::Ipv4Addr = to.parse().unwrap();
+    let mut packet = vec![0u8; 40];
+    packet[0] = 0x45;
+    packet[3] = 40;
+    packet[8] = 64;
+    packet[9] = 6;
+    packet[12..16].copy_from_slice(&source.octets());
+    packet[16..20].copy_from_slice(&target.octets());
+    packet[20..22].copy_from_slice(&4444u16.to_be_bytes());
+    packet[22..24].copy_from_slice(&port.to_be_bytes());
+    packet[32] = 0x50;
+    packet[33] = 0x02;
+    let s = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).unwrap();
+    let via = SocketAddr::new(via.parse().unwrap(), 0);
+    sendto(&s, &packet, SendFlags::empty(), &via).unwrap();
+    thread::sleep(Duration::from_millis(20));
 }
