@@ -92,7 +92,8 @@ pub fn check(c: &Cgroup) -> Result<()> {
 /// `0-2,4`; bounded, so that nobody expands it to exhaustion (CVE-2018-20699).
 fn is_cpu_list(list: &str) -> bool {
     const MOST: u32 = 8192;
-    let number = |n: &str| n.parse::<u32>().ok().filter(|n| *n < MOST && n.to_string().len() <= 4);
+    let digits = |n: &str| (1..=4).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
+    let number = |n: &str| n.parse::<u32>().ok().filter(|v| digits(n) && *v < MOST);
     list.split(',').all(|part| match part.split_once('-') {
         Some((a, b)) => matches!((number(a), number(b)), (Some(a), Some(b)) if a <= b),
         None => number(part).is_some(),

@@ -94,7 +94,7 @@ impl State<'_> {
             Step::UnshareCgroup => sys_process::unshare(UnshareFlags::NEWCGROUP)
                 .map_err(|e| Error::os("make a cgroup namespace", e.raw_os_error())),
             Step::SetOomScore { value } => set_oom_score(*value),
-            Step::IsolateMounts { slave } => rootfs::isolate(*slave),
+            Step::IsolateMounts => rootfs::isolate(),
             Step::PivotRoot => rootfs::enter(self.rootfs.tree()?),
             Step::ConnectStdio => stdio::connect(&self.child.stdio),
             Step::OpenConsole { size, console } => {

@@ -12,7 +12,7 @@ use crate::host::HostFacts;
 use crate::join::JoinSpec;
 use crate::spec::defaults::THERMAL_THROTTLE;
 use crate::spec::{Caps, Mount, Namespace, Process, Root, RunSpec, Seccomp};
-use crate::step::{Handle, Profile, Propagation, Step};
+use crate::step::{Handle, Profile, Step};
 use plan::{Ns, Result};
 use std::path::{Path, PathBuf};
 
@@ -166,29 +166,30 @@ fn join(spec: &RunSpec, facts: &HostFacts, steps: &mut Vec<Step>) {
     }
 }
 
-/// Sources of shared bind mounts are picked up before; anything that wants to receive needs the rest
-/// to stay a slave rather than private.
+/// Bind sources are picked up first: the root may come to lie over them (`-v /:/host`), and a copy
+/// made after the cut could no longer share mounts with the host.
 fn isolate_mounts(spec: &RunSpec, steps: &mut Vec<Step>) -> Result<()> {
-    let mut shared = Vec::new();
-    let mut slave = false;
+    let mut sources = Vec::new();
     for m in &spec.mounts {
-        let o = options::parse(&m.options)?;
-        match o.change.propagation {
-            Propagation::Shared => shared.push(m.source.clone()),
-            Propagation::Slave => slave = true,
-            Propagation::Private | Propagation::Unbindable => {}
+        if let Some(recursive) = bind_kind(m, &options::parse(&m.options)?) {
+            sources.push((m.source.clone(), recursive));
         }
     }
-    if !shared.is_empty() {
-        steps.push(Step::HoldShared { sources: shared });
+    if !sources.is_empty() {
+        steps.push(Step::HoldSources { sources });
     }
-    steps.push(Step::IsolateMounts { slave });
+    steps.push(Step::IsolateMounts);
     Ok(())
+}
+
+/// Whether `m` is a bind mount, and if so, with everything below.
+fn bind_kind(m: &Mount, options: &options::Options) -> Option<bool> {
+    options.bind.or((m.kind == "bind").then_some(true))
 }
 
 fn mount(m: &Mount, spec: &RunSpec, facts: &HostFacts) -> Result<Step> {
     let o = options::parse(&m.options)?;
-    if let Some(recursive) = o.bind.or((m.kind == "bind").then_some(true)) {
+    if let Some(recursive) = bind_kind(m, &o) {
         return Ok(Step::BindMount { source: m.source.clone(), target: m.target.clone(), recursive, change: o.change });
     }
     let readonly = o.change.set & libc::MOUNT_ATTR_RDONLY != 0;
@@ -284,7 +285,9 @@ fn confine(process: &Process, seccomp: &Seccomp, facts: &HostFacts, steps: &mut 
 fn available(wish: &Caps, facts: &HostFacts, warnings: &mut Vec<String>) -> Caps {
     let cut = |set: &[String]| crate::caps::intersect(set, facts.caps);
     let (bounding, missing) = cut(&wish.bounding);
-    if !missing.is_empty() {
+    // Who asks for everything (--privileged) means everything there is.
+    let everything = crate::caps::mask(&wish.bounding) == crate::caps::ALL;
+    if !missing.is_empty() && !everything {
         warnings.push(format!("the caller lacks {}: the container goes without", missing.join(", ")));
     }
     Caps {

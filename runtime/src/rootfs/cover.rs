@@ -11,6 +11,10 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+/// Attributes of the empty directory that covers others.
+const SEALED: u64 =
+    libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+
 /// Opens what is there to be covered; what is not there needs no cover.
 fn existing(tree: &Tree, path: &Path) -> rustix::io::Result<Option<OwnedFd>> {
     match tree.open(path, OFlags::PATH) {
@@ -39,7 +43,7 @@ pub(super) fn mask(tree: &Tree, paths: &[PathBuf], null: Option<&OwnedFd>) -> Re
         if is_directory(&at).map_err(failed)? {
             let cover = match &empty {
                 Some(mounted) => copy_of(mounted, false),
-                None => instance("tmpfs", "tmpfs", libc::MOUNT_ATTR_RDONLY, &["size=0".into(), "nr_inodes=1".into()]),
+                None => instance("tmpfs", "tmpfs", SEALED, &["nr_inodes=1".into()]),
             };
             let cover = cover.map_err(failed)?;
             attach(&cover, &at).map_err(failed)?;

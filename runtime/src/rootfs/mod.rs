@@ -16,8 +16,8 @@ pub(crate) use pivot::{enter, isolate, readonly_root, working_directory};
 
 use crate::step::Step;
 use plan::{Error, Result};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use tree::Tree;
 
 /// The root while it is being put together.
@@ -28,17 +28,17 @@ pub(crate) struct Rootfs {
     sysctls: Option<OwnedFd>,
     /// Our own `/dev/null`, verified.
     null: Option<OwnedFd>,
-    /// Clones of bind sources that stay peers of the host's mounts.
-    shared: Vec<(PathBuf, OwnedFd)>,
+    /// Detached copies of the bind sources, in the order of the bind mounts.
+    sources: VecDeque<OwnedFd>,
 }
 
 impl Rootfs {
     /// Carries out one of the steps that build the root; `false`: it is none of them.
     pub(crate) fn apply(&mut self, step: &Step) -> Result<bool> {
         match step {
-            Step::HoldShared { sources } => {
-                for source in sources {
-                    self.shared.push((source.clone(), mounts::clone_tree(source, true)?));
+            Step::HoldSources { sources } => {
+                for (source, recursive) in sources {
+                    self.sources.push_back(mounts::clone_tree(source, *recursive)?);
                 }
             }
             Step::MountOverlay { base, lower, upper, work, volatile } => {
@@ -51,12 +51,8 @@ impl Rootfs {
                     self.sysctls = mounts::proc_sys(&mounted);
                 }
             }
-            Step::BindMount { source, target, recursive, change } => {
-                let held = self.shared.iter().position(|(s, _)| s == source);
-                let from = match held {
-                    Some(i) => self.shared.swap_remove(i).1,
-                    None => mounts::clone_tree(source, *recursive)?,
-                };
+            Step::BindMount { source, target, change, .. } => {
+                let from = self.sources.pop_front().ok_or_else(|| Error::system("a bind mount without its source"))?;
                 mounts::bind(self.tree()?, from, source, target, change)?;
             }
             Step::MountCgroups { target, binds, links, readonly } => {

@@ -8,10 +8,9 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use std::path::Path;
 
-/// No mount made from here on reaches the host. As slaves ours still receive the host's.
-pub(crate) fn isolate(slave: bool) -> Result<()> {
-    let kind = if slave { MountPropagationFlags::DOWNSTREAM } else { MountPropagationFlags::PRIVATE };
-    mount_change("/", MountPropagationFlags::REC | kind)
+/// No mount made from here on reaches the host, and none of the host's comes here.
+pub(crate) fn isolate() -> Result<()> {
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(|e| Error::os("cut mount propagation on /", e.raw_os_error()))
 }
 
@@ -27,8 +26,7 @@ pub(crate) fn enter(tree: &Tree) -> Result<()> {
     };
     rustix::process::fchdir(tree.root()).map_err(failed)?;
     rustix::process::pivot_root(".", ".").map_err(failed)?;
-    // Slaves, so that the unmounting does not propagate either (they are private or slaves already,
-    // but for trees held shared).
+    // The old tree is private, so this does not reach the host. Lazily: it is busy (our stdio).
     unmount(".", UnmountFlags::DETACH).map_err(failed)?;
     rustix::process::chdir("/").map_err(failed)
 }

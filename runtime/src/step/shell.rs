@@ -46,7 +46,7 @@ pub(super) fn shell(step: &Step) -> Option<String> {
         }
         Step::UnshareCgroup => vec!["exec unshare --cgroup sh".into()],
         Step::SetOomScore { value } => vec![format!("echo {value} > /proc/self/oom_score_adj")],
-        Step::IsolateMounts { slave } => vec![format!("mount --make-{} /", if *slave { "rslave" } else { "rprivate" })],
+        Step::IsolateMounts => vec!["mount --make-rprivate /".into()],
         Step::MountOverlay { base, lower, upper, work, volatile } => {
             let data = options::overlay_data(lower, upper, work, *volatile);
             vec![
@@ -128,7 +128,7 @@ pub(super) fn shell(step: &Step) -> Option<String> {
         // A program of its own, a pidfd, a descriptor held: nothing a shell has.
         Step::FilterDevices { .. }
         | Step::JoinPidNamespace { .. }
-        | Step::HoldShared { .. }
+        | Step::HoldSources { .. }
         | Step::ConnectStdio
         | Step::OpenConsole { .. }
         | Step::AwaitNetwork

@@ -40,9 +40,11 @@ impl Action for Step {
             }
             Step::UnshareCgroup => "make the cgroup look like the root of its hierarchies".into(),
             Step::SetOomScore { value } => format!("set the out-of-memory score adjustment to {value}"),
-            Step::HoldShared { sources } => format!("hold {} while the host still shares mounts", list(sources)),
-            Step::IsolateMounts { slave: true } => "keep new mounts from reaching the host".into(),
-            Step::IsolateMounts { slave: false } => "cut mount propagation with the host".into(),
+            Step::HoldSources { sources } => {
+                let paths: Vec<&Path> = sources.iter().map(|(path, _)| path.as_path()).collect();
+                format!("take hold of {}", list(&paths))
+            }
+            Step::IsolateMounts => "cut mount propagation with the host".into(),
             Step::MountOverlay { lower, volatile, .. } => {
                 let sync = if *volatile { ", never synced" } else { "" };
                 format!("mount the root: overlay of {} and a writable one{sync}", count(lower.len(), "layer"))
@@ -152,11 +154,11 @@ impl Action for Step {
             Step::SetOomScore { .. } => {
                 "When memory runs out, the kernel kills the process with the highest score first."
             }
-            Step::HoldShared { .. } => {
-                "A mount that shall share later mounts with the host must be picked up while it is still a peer of \
-                 the host's, before propagation is cut."
+            Step::HoldSources { .. } => {
+                "What will be bound into the container is picked up, as detached copies of the host's mounts, while \
+                 the host's tree is still whole and the copies can stay its peers if sharing is asked for."
             }
-            Step::IsolateMounts { .. } => {
+            Step::IsolateMounts => {
                 "Most systems share mounts between namespaces by default: a mount made here would appear on the host. \
                  This comes before the first mount."
             }
@@ -276,8 +278,8 @@ impl Action for Step {
             Step::CreateCgroup { path, .. } => Undo::Remove(vec![HostThing::CgroupDir { path: path.clone() }]),
             // A BPF program goes with the cgroup it is attached to.
             Step::FilterDevices { .. } | Step::JoinPidNamespace { .. } => Undo::Nothing,
-            Step::HoldShared { .. }
-            | Step::IsolateMounts { .. }
+            Step::HoldSources { .. }
+            | Step::IsolateMounts
             | Step::MountOverlay { .. }
             | Step::BindRoot { .. }
             | Step::Mount { .. }
