@@ -48,14 +48,14 @@ pub enum Step {
     SetOomScore {
         value: i32,
     },
-    /// Takes hold of bind sources while they are still peers of the host's mounts.
-    HoldShared {
-        sources: Vec<PathBuf>,
+    /// Takes hold of bind sources before anything is mounted over them, and while they are still
+    /// peers of the host's mounts. In the order of the bind mounts; `true`: with what is mounted
+    /// below.
+    HoldSources {
+        sources: Vec<(PathBuf, bool)>,
     },
-    /// Cuts mount propagation to the host; `slave` still receives.
-    IsolateMounts {
-        slave: bool,
-    },
+    /// Cuts mount propagation to and from the host.
+    IsolateMounts,
     MountOverlay {
         base: PathBuf,
         lower: Vec<PathBuf>,
