@@ -3,7 +3,6 @@
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -13,8 +12,6 @@ use std::path::Path;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub network: NetworkConfig,
-    /// By registry host: `[registries."docker.io"]`.
-    pub registries: BTreeMap<String, RegistryConfig>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -34,15 +31,6 @@ pub struct AddressPool {
     pub size: u8,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RegistryConfig {
-    /// Asked before the registry itself, in order.
-    pub mirrors: Vec<String>,
-    /// Plain HTTP, and HTTPS with any certificate. Loopback registries need no such line.
-    pub insecure: bool,
-}
-
 impl Config {
     /// No file is an empty configuration.
     ///
@@ -55,7 +43,7 @@ impl Config {
             Err(e) => return Err(Error::io(format!("read configuration {}", path.display()), &e)),
         };
         toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].lines().count().max(1));
+            let line = e.span().map_or(1, |s| text[..s.start.min(text.len())].matches('\n').count() + 1);
             Error::invalid(format!("configuration {}, line {line}", path.display()))
                 .with_cause(e.message().lines().collect::<Vec<_>>().join(" "))
                 .with_hint("correct that line, or name another file with --config")
@@ -78,14 +66,12 @@ mod tests {
     #[test]
     fn every_part_is_optional() {
         let config = load(
-            "[network]\ndefault_bind = \"127.0.0.1\"\ndefault_address_pools = [{ base = \"10.5.0.0/16\", size = 24 }]\n\
-             [registries.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n",
+            "[network]\ndefault_bind = \"127.0.0.1\"\ndefault_address_pools = [{ base = \"10.5.0.0/16\", size = 24 }]\n",
         )
         .unwrap();
         assert_eq!(config.network.default_bind, Some([127, 0, 0, 1].into()));
         assert_eq!(config.network.default_address_pools[0].size, 24);
-        assert_eq!(config.registries["docker.io"].mirrors, ["http://127.0.0.1:5000"]);
-        assert!(Config::load(Path::new("/nonexistent/config.toml")).unwrap().registries.is_empty());
+        assert!(Config::load(Path::new("/nonexistent/config.toml")).unwrap().network.default_bind.is_none());
     }
 
     #[test]

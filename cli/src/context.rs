@@ -2,6 +2,7 @@
 
 use crate::args::Global;
 use crate::config::Config;
+use netstack::networks::Netstack;
 use plan::{Error, Result};
 use std::path::PathBuf;
 
@@ -51,6 +52,21 @@ impl Context {
 
     pub fn volume_dir(&self, name: &str) -> PathBuf {
         self.root.join("volumes").join(name)
+    }
+
+    /// # Errors
+    /// As [`images::store::Store::open`].
+    pub fn images(&self) -> Result<images::store::Store> {
+        images::store::Store::open(&self.root)
+    }
+
+    pub fn netstack(&self) -> Netstack {
+        let given = &self.config.network;
+        let mut config = netstack::networks::Config { default_bind: given.default_bind, ..Default::default() };
+        if !given.default_address_pools.is_empty() {
+            config.default_pools = given.default_address_pools.iter().map(|p| (p.base, p.size)).collect();
+        }
+        Netstack::new(&self.root, &self.state, config)
     }
 }
 

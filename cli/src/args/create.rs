@@ -1,6 +1,7 @@
 //! The flags of `run` and `create`, spelled as Docker's.
 
-use clap::{ArgAction, Args, ValueEnum};
+use crate::cmd::pull::Policy;
+use clap::{ArgAction, Args};
 use std::path::PathBuf;
 
 /// `rrun run [OPTIONS] IMAGE [COMMAND] [ARG...]`
@@ -45,7 +46,7 @@ pub struct CreateFlags {
     pub rm: bool,
     /// When to pull the image
     #[arg(long, value_name = "POLICY", default_value = "missing")]
-    pub pull: PullPolicy,
+    pub pull: Policy,
     /// Platform of the image: os[/arch[/variant]]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
@@ -95,13 +96,6 @@ impl CreateFlags {
     pub fn command(&self) -> &[String] {
         self.image_and_command.get(1..).unwrap_or_default()
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PullPolicy {
-    Always,
-    Missing,
-    Never,
 }
 
 #[derive(Clone, Debug, Args)]

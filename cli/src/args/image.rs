@@ -57,6 +57,9 @@ pub struct ImportArgs {
     /// Comment kept in the image's history
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
+    /// Platform of the programs inside: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
     /// Archive file, or - for standard input
     #[arg(value_name = "FILE|-")]
     pub source: String,

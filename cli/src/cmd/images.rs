@@ -9,13 +9,8 @@ use images::store::Image;
 use plan::{Error, Result};
 use serde_json::{Value, json};
 
-const COLUMNS: &[Column] = &[
-    ("REPOSITORY", "Repository"),
-    ("TAG", "Tag"),
-    ("IMAGE ID", "ID"),
-    ("CREATED", "CreatedSince"),
-    ("SIZE", "Size"),
-];
+const COLUMNS: &[Column] =
+    &[("REPOSITORY", "Repository"), ("TAG", "Tag"), ("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")];
 const WITH_DIGESTS: &[Column] = &[
     ("REPOSITORY", "Repository"),
     ("TAG", "Tag"),

@@ -14,7 +14,12 @@ pub fn run(ctx: &Context, args: &ImportArgs) -> Result<i32> {
         "-" => Box::new(std::io::stdin().lock()),
         path => Box::new(File::open(path).doing(|| format!("open {path}"))?),
     };
-    let options = ImportOptions { reference, message: args.message.clone(), changes: args.change.clone() };
+    let options = ImportOptions {
+        reference,
+        message: args.message.clone(),
+        changes: args.change.clone(),
+        platform: args.platform.clone(),
+    };
     let image = import(&ctx.images()?, reader, &options)?;
     println!("{}", image.id);
     Ok(0)

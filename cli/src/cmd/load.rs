@@ -10,7 +10,7 @@ use std::io::IsTerminal;
 
 pub fn run(ctx: &Context, args: &LoadArgs) -> Result<i32> {
     let input = match &args.input {
-        Some(path) => Input::path(path)?,
+        Some(path) => Input::Path(path.clone()),
         None if std::io::stdin().is_terminal() => {
             return Err(Error::invalid("requested load from stdin, but stdin is empty")
                 .with_hint("`rrun load -i FILE`, or `… | rrun load`"));
@@ -21,6 +21,9 @@ pub fn run(ctx: &Context, args: &LoadArgs) -> Result<i32> {
     let progress: &dyn Progress = if args.quiet { &Silent } else { &bars };
     for loaded in load(&ctx.images()?, input, progress)? {
         match loaded {
+            Loaded::Renamed { name, old_id } => {
+                println!("The image {name} already exists, renaming the old one with ID {old_id} to empty string");
+            }
             Loaded::Tagged(reference) => println!("Loaded image: {reference}"),
             Loaded::Untagged(id) => println!("Loaded image ID: {id}"),
         }

@@ -1,19 +1,133 @@
 //! One file per verb: compose, run, render.
 
-use crate::args::{Command, Global};
-use crate::context::Context;
-use plan::{Error, Result};
+mod attach;
+mod create;
+mod exec;
+mod explain;
+mod filter;
+mod image;
+mod images;
+mod import;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod network;
+mod port;
+mod ps;
+pub mod pull;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod version;
+mod wait;
+
+use crate::args::{Command, ContainerCommand, Global};
+use crate::container::life;
+use crate::context::{Context, require_root};
+use crate::render;
+use plan::Result;
 use std::io::Write;
 
+/// Runs one command; the exit code of a success may be the program's own.
+///
+/// # Errors
+/// What the user has to hear; printed by `main`.
 pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
+    if let Command::Version = command {
+        return version::run();
+    }
     let ctx = Context::new(global)?;
-    crate::context::require_root()?;
-    let _ = (ctx, command);
-    Err(Error::system("not built yet"))
+    if let Command::Explain(args) = &command {
+        return explain::run(&ctx, args);
+    }
+    require_root()?;
+    life::sweep(&ctx);
+    match command {
+        Command::Run(args) => run::run(&ctx, &args),
+        Command::Create(args) => create::run(&ctx, &args),
+        Command::Start(args) => start::run(&ctx, &args),
+        Command::Stop(args) => stop::run(&ctx, &args),
+        Command::Restart(args) => restart::run(&ctx, &args),
+        Command::Kill(args) => kill::run(&ctx, &args),
+        Command::Rm(args) => rm::run(&ctx, &args),
+        Command::Wait(args) => wait::run(&ctx, &args),
+        Command::Attach(args) => attach::run(&ctx, &args),
+        Command::Exec(args) => exec::run(&ctx, &args),
+        Command::Logs(args) => logs::run(&ctx, &args),
+        Command::Ps(args) => ps::run(&ctx, &args),
+        Command::Inspect(args) => inspect::run(&ctx, &args),
+        Command::Port(args) => port::run(&ctx, &args),
+        Command::Pull(args) => pull::run(&ctx, &args),
+        Command::Images(args) => images::run(&ctx, &args),
+        Command::Load(args) => load::run(&ctx, &args),
+        Command::Import(args) => import::run(&ctx, &args),
+        Command::Tag(args) => tag::run(&ctx, &args),
+        Command::Rmi(args) => rmi::run(&ctx, &args),
+        Command::Container(command) => container(&ctx, command),
+        Command::Image(command) => image::run(&ctx, &command),
+        Command::Network(command) => network::run(&ctx, &command),
+        Command::Explain(_) | Command::Version => unreachable!("they need no root and were done above"),
+    }
+}
+
+/// `rrun container …`: the same verbs.
+fn container(ctx: &Context, command: ContainerCommand) -> Result<i32> {
+    match command {
+        ContainerCommand::Ls(args) => ps::run(ctx, &args),
+        ContainerCommand::Run(args) => run::run(ctx, &args),
+        ContainerCommand::Create(args) => create::run(ctx, &args),
+        ContainerCommand::Start(args) => start::run(ctx, &args),
+        ContainerCommand::Stop(args) => stop::run(ctx, &args),
+        ContainerCommand::Restart(args) => restart::run(ctx, &args),
+        ContainerCommand::Kill(args) => kill::run(ctx, &args),
+        ContainerCommand::Rm(args) => rm::run(ctx, &args),
+        ContainerCommand::Wait(args) => wait::run(ctx, &args),
+        ContainerCommand::Attach(args) => attach::run(ctx, &args),
+        ContainerCommand::Exec(args) => exec::run(ctx, &args),
+        ContainerCommand::Logs(args) => logs::run(ctx, &args),
+        ContainerCommand::Inspect(args) => inspect::containers(ctx, args),
+        ContainerCommand::Port(args) => port::run(ctx, &args),
+    }
+}
+
+/// Does one thing for each name; errors are printed as they come and make the exit code 1.
+///
+/// # Errors
+/// The error itself when there is only one name: `main` prints it and knows its exit code.
+pub fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<i32> {
+    if let [only] = names {
+        return act(only).map(|()| 0);
+    }
+    let mut code = 0;
+    for name in names {
+        if let Err(e) = act(name) {
+            render::error::print(&e);
+            code = 1;
+        }
+    }
+    Ok(code)
 }
 
 /// Prints to standard output. A reader that has gone (`rrun ps | head -1`) is no error of ours.
 pub fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints to standard error; nobody listening is no error either.
+pub fn tell(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes());
+}
+
+/// Docker's form.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tell(&format!("WARNING: {warning}\n"));
+    }
 }

@@ -46,7 +46,7 @@ pub fn run(ctx: &Context, args: &PullArgs) -> Result<i32> {
 ///
 /// # Errors
 /// `--pull never` and not here; whatever a pull can fail with.
-pub fn ensure(ctx: &Context, name: &str, policy: Policy, platform: Option<&str>) -> Result<Image> {
+pub fn ensure(ctx: &Context, name: &str, policy: Policy, platform: Option<&str>, quiet: bool) -> Result<Image> {
     let store = ctx.images()?;
     if policy != Policy::Always
         && let Some(image) = store.find(name)?
@@ -58,10 +58,13 @@ pub fn ensure(ctx: &Context, name: &str, policy: Policy, platform: Option<&str>)
         return Err(Error::not_found(format!("No such image: {reference}"))
             .with_hint(format!("`rrun pull {reference}`, or run without --pull never")));
     }
-    if policy == Policy::Missing {
+    if policy == Policy::Missing && !quiet {
         eprintln!("Unable to find image '{reference}' locally");
     }
-    let pulled = fetch(ctx, &reference, platform.map(str::to_string), false)?;
+    let pulled = fetch(ctx, &reference, platform.map(str::to_string), quiet)?;
+    if quiet {
+        return Ok(pulled.image);
+    }
     eprintln!("Digest: {}", pulled.digest);
     let what = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
     eprintln!("Status: {what} {reference}");
@@ -83,7 +86,7 @@ fn matching(image: Image, name: &str, platform: Option<&str>) -> Result<Image> {
 
 fn fetch(ctx: &Context, reference: &Reference, platform: Option<String>, quiet: bool) -> Result<Pulled> {
     let store = ctx.images()?;
-    let options = PullOptions { platform, ..ctx.pull_options(reference) };
+    let options = PullOptions { platform };
     if quiet {
         return pull(&store, reference, &options, &images::progress::Silent);
     }

@@ -21,4 +21,3 @@ pub fn no_such_image(name: &str) -> Error {
     };
     Error::not_found(format!("No such image: {shown}")).with_hint("`rrun images` lists those there are")
 }
-

@@ -17,15 +17,21 @@ const MAX_SIZE: u64 = 16 << 20;
 /// # Errors
 /// Unreadable, not JSON, or written by a newer rrun (`version` above `known`).
 pub fn read<T: DeserializeOwned>(dir: &Path, name: &str, known: u32) -> Result<Option<T>> {
-    let path = dir.join(name);
-    let file = match File::open(&path) {
+    match load(&dir.join(name))? {
+        Some(bytes) => parse(&bytes, known).map(Some).map_err(|e| e.context(dir.join(name).display())),
+        None => Ok(None),
+    }
+}
+
+fn load(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
         Err(e) => return Err(Error::io(format!("open {}", path.display()), &e)),
     };
     let mut bytes = Vec::with_capacity(8 << 10);
     file.take(MAX_SIZE).read_to_end(&mut bytes).doing(|| format!("read {}", path.display()))?;
-    parse(&bytes, known).map(Some).map_err(|e| e.context(path.display()))
+    Ok(Some(bytes))
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T> {
@@ -40,11 +46,13 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], known: u32) -> Result<T> {
         return Err(Error::invalid(format!("written by a newer rrun (version {version}; this one knows {known})"))
             .with_hint("use the newer rrun for this container"));
     }
-    serde_json::from_slice(bytes).map_err(|e| {
-        Error::system("damaged state file")
-            .with_cause(e.to_string())
-            .with_hint("`rrun rm -f` removes a container whose record is damaged")
-    })
+    serde_json::from_slice(bytes).map_err(|e| damaged(&e))
+}
+
+fn damaged(e: &serde_json::Error) -> Error {
+    Error::system("damaged state file")
+        .with_cause(e.to_string())
+        .with_hint("`rrun rm -f` removes a container whose record is damaged")
 }
 
 /// Writes a file that nobody can be reading yet (its directory is not published).

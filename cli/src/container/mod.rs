@@ -1,16 +1,36 @@
 //! Containers as records on disk, and their life: created, started, ended, removed.
 
+pub mod create;
+mod ending;
+pub mod explain;
 pub mod file;
+pub mod life;
 pub mod lock;
+pub mod monitor;
+mod monitors;
 pub mod names;
 pub mod record;
+pub mod remove;
+pub mod request;
+mod service;
 pub mod signal;
+pub mod spec;
+pub mod start;
+mod undo;
+pub mod view;
+mod volume;
 
 pub use record::{Entry, Record};
 
 use crate::context::Context;
 use plan::{Error, Result, ResultExt};
 use std::path::Path;
+
+/// A container's output, in its directory.
+pub const LOG_FILE: &str = "log";
+
+/// Seconds between the stop signal and SIGKILL where nobody says otherwise: Docker's.
+pub const STOP_GRACE: i64 = 10;
 
 /// Docker's text.
 pub fn no_such(name: &str) -> Error {

@@ -1,7 +1,7 @@
 //! [`Record`]: a container as `container.json` keeps it, from `create` until `rm`.
 //!
-//! The record says what was asked for. What became of it is elsewhere: `config.json` is the OCI
-//! spec made of it, `state.json` the process, the endpoint files of netstack the addresses.
+//! The record says what was asked for; every start makes its spec of it. What became of it is
+//! elsewhere: `state.json` is the process, netstack's endpoint files are the addresses.
 
 use super::file;
 use super::lock::Lock;
@@ -27,6 +27,8 @@ pub struct Record {
     pub image: String,
     /// `sha256:…`
     pub image_id: String,
+    /// Directories under `<root>/layers`, topmost first.
+    pub layers: Vec<PathBuf>,
     /// RFC 3339 with nanoseconds, UTC.
     pub created: String,
     pub config: Config,
@@ -207,6 +209,26 @@ impl Record {
         self.config.stop_signal.as_deref().unwrap_or("SIGTERM")
     }
 
+    /// What is published: `-p`, and with `-P` every exposed port on a free host port.
+    ///
+    /// # Errors
+    /// A record made by hand.
+    pub fn published(&self) -> Result<Vec<PortSpec>> {
+        let mut ports = self.host.ports.clone();
+        if self.host.publish_all {
+            for exposed in &self.config.exposed_ports {
+                let (container, proto) = netstack::publish::parse_expose(exposed)?;
+                let done = ports
+                    .iter()
+                    .any(|p| p.proto == proto && p.container.0 <= container.0 && container.1 <= p.container.1);
+                if !done {
+                    ports.push(PortSpec { host_ip: None, host: None, container, proto });
+                }
+            }
+        }
+        Ok(ports)
+    }
+
     /// The ID in `container:<id>`.
     pub fn joined_container(&self) -> Option<&str> {
         self.host.network_mode.strip_prefix("container:")
@@ -223,20 +245,4 @@ pub enum Entry {
         name: String,
         error: Error,
     },
-}
-
-impl Entry {
-    pub fn id(&self) -> &str {
-        match self {
-            Entry::Container(record) => &record.id,
-            Entry::Broken { id, .. } => id,
-        }
-    }
-
-    pub fn name(&self) -> &str {
-        match self {
-            Entry::Container(record) => &record.name,
-            Entry::Broken { name, .. } => name,
-        }
-    }
 }

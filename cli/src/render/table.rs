@@ -93,7 +93,10 @@ mod tests {
             vec!["NETWORK ID".into(), "NAME".into(), "DRIVER".into(), "SCOPE".into()],
             vec!["0123456789ab".into(), "bridge".into(), "bridge".into(), "local".into()],
         ];
-        assert_eq!(align(&rows), "NETWORK ID     NAME      DRIVER    SCOPE\n0123456789ab   bridge    bridge    local\n");
+        assert_eq!(
+            align(&rows),
+            "NETWORK ID     NAME      DRIVER    SCOPE\n0123456789ab   bridge    bridge    local\n"
+        );
     }
 
     #[test]
@@ -118,7 +121,9 @@ mod tests {
 
     #[test]
     fn sizes_in_powers_of_1000() {
-        for (n, text) in [(0, "0B"), (999, "999B"), (7_800, "7.8kB"), (13_256_000, "13.3MB"), (1_000_000, "1MB"), (120_000, "120kB")] {
+        for (n, text) in
+            [(0, "0B"), (999, "999B"), (7_800, "7.8kB"), (13_256_000, "13.3MB"), (1_000_000, "1MB"), (120_000, "120kB")]
+        {
             assert_eq!(human_size(n), text);
         }
     }

@@ -213,7 +213,10 @@ mod tests {
     fn tables_json_and_templates() {
         assert_eq!(list(None, COLUMNS, &rows()).unwrap(), "NETWORK ID     NAME\n0123456789ab   bridge\n");
         assert_eq!(list(Some("{{.Name}}"), COLUMNS, &rows()).unwrap(), "bridge\n");
-        assert_eq!(list(Some("table {{.Name}}\\t{{.ID}}"), COLUMNS, &rows()).unwrap(), "NAME      NETWORK ID\nbridge    0123456789ab\n");
+        assert_eq!(
+            list(Some("table {{.Name}}\\t{{.ID}}"), COLUMNS, &rows()).unwrap(),
+            "NAME      NETWORK ID\nbridge    0123456789ab\n"
+        );
         assert_eq!(
             list(Some("json"), COLUMNS, &rows()).unwrap(),
             "{\"ID\":\"0123456789ab\",\"Name\":\"bridge\",\"Labels\":{\"a\":\"b\"}}\n"

@@ -4,7 +4,7 @@ use super::signals;
 use plan::{Error, Result, ResultExt};
 use rustix::io::Errno;
 use std::ffi::{CString, c_char, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Room for the few system calls between clone and exec.
 const STACK: usize = 16 * 1024;
@@ -124,6 +124,18 @@ extern "C" fn child(launch: *mut c_void) -> i32 {
         );
         failed(launch)
     }
+}
+
+/// Takes possession of a descriptor that [`detached`] kept open under number `fd`, and shuts it at
+/// the next exec. To be called once for each number.
+pub fn inherited(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: fcntl on a number; it fails if nothing is open there.
+    if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(Error::invalid(format!("descriptor {fd} was not inherited")));
+    }
+    // SAFETY: it is open, and the numbers were chosen by the process that started us: nothing in this
+    // one has opened it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Splits off a copy of this process that goes on in the background, in its own session and with

@@ -68,9 +68,9 @@ fn row(n: &Network, no_trunc: bool) -> Row {
 pub fn parse(filters: &[String]) -> Result<Vec<(String, Vec<String>)>> {
     let mut out: Vec<(String, Vec<String>)> = Vec::new();
     for f in filters {
-        let (key, value) = f
-            .split_once('=')
-            .ok_or_else(|| Error::invalid(format!("invalid filter '{f}'")).with_hint("write it as --filter KEY=VALUE"))?;
+        let (key, value) = f.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("invalid filter '{f}'")).with_hint("write it as --filter KEY=VALUE")
+        })?;
         let bad = || Error::invalid(format!("invalid filter: '{key}'='{value}'"));
         match key {
             "driver" | "id" | "name" | "label" | "scope" | "until" => {}

@@ -208,10 +208,15 @@ fn port_bindings(specs: &[PortSpec]) -> Value {
                 Some((a, b)) if b - a == span => (a + i).to_string(),
                 Some((a, b)) => format!("{a}-{b}"),
             };
-            push(&mut out, s.container.0 + i, s.proto, json!({
-                "HostIp": s.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                "HostPort": host,
-            }));
+            push(
+                &mut out,
+                s.container.0 + i,
+                s.proto,
+                json!({
+                    "HostIp": s.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+                    "HostPort": host,
+                }),
+            );
         }
     }
     Value::Object(out)

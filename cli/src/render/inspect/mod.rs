@@ -3,5 +3,5 @@
 mod container;
 mod image;
 
-pub use container::{Live, container, ports};
+pub use container::{Live, container};
 pub use image::image;

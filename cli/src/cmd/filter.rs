@@ -1,0 +1,166 @@
+//! `ps --filter`: values of one key are alternatives, keys must all agree; labels must all be there.
+
+use crate::container;
+use crate::container::view::View;
+use crate::context::Context;
+use netstack::publish;
+use plan::{Error, Result};
+
+const KEYS: [&str; 12] = [
+    "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since", "status", "volume",
+];
+
+pub struct Filters(Vec<(String, String)>);
+
+/// # Errors
+/// Docker's texts for a filter that cannot mean anything.
+pub fn parse(args: &[String]) -> Result<Filters> {
+    let mut found = Vec::new();
+    for arg in args {
+        let (key, value) = arg.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("invalid argument \"{}\" for \"-f, --filter\" flag", arg.escape_debug()))
+                .with_cause("invalid filter format (should be name=value)")
+                .with_hint("write --filter KEY=VALUE")
+        })?;
+        let key = key.trim().to_ascii_lowercase();
+        if !KEYS.contains(&key.as_str()) {
+            return Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
+                .with_hint(format!("one of {}", KEYS.join(", "))));
+        }
+        let wrong = || Error::invalid(format!("invalid filter '{key}={}'", value.escape_debug()));
+        match key.as_str() {
+            "exited" if value.parse::<i32>().is_err() => return Err(wrong().with_hint("write an exit code")),
+            "status"
+                if !matches!(
+                    value,
+                    "created" | "running" | "exited" | "paused" | "restarting" | "removing" | "dead"
+                ) =>
+            {
+                return Err(wrong().with_hint("one of created, running, exited"));
+            }
+            "publish" | "expose" => {
+                publish::parse_expose(value)?;
+            }
+            _ => {}
+        }
+        found.push((key, value.to_string()));
+    }
+    Ok(Filters(found))
+}
+
+impl Filters {
+    pub fn mention(&self, keys: &[&str]) -> bool {
+        self.0.iter().any(|(k, _)| keys.contains(&k.as_str()))
+    }
+
+    /// For each container whether it passes.
+    ///
+    /// # Errors
+    /// A container or image named in a filter that is not there.
+    pub fn select(&self, ctx: &Context, views: &[View]) -> Result<Vec<bool>> {
+        let mut keep = vec![true; views.len()];
+        for key in KEYS {
+            let values: Vec<&str> = self.0.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).collect();
+            if values.is_empty() {
+                continue;
+            }
+            let mut hits = vec![key == "label"; views.len()];
+            for value in values {
+                let test = Test::new(ctx, views, key, value)?;
+                for (hit, view) in hits.iter_mut().zip(views) {
+                    let passes = test.passes(view);
+                    *hit = if key == "label" { *hit && passes } else { *hit || passes };
+                }
+            }
+            keep.iter_mut().zip(hits).for_each(|(k, h)| *k &= h);
+        }
+        Ok(keep)
+    }
+}
+
+/// One filter with what it names looked up.
+enum Test<'a> {
+    Plain(&'a str, &'a str),
+    Image(String),
+    Created { before: bool, pivot: String },
+}
+
+impl<'a> Test<'a> {
+    fn new(ctx: &Context, views: &[View], key: &'a str, value: &'a str) -> Result<Test<'a>> {
+        match key {
+            // A name that leads to no image may still be what the user wrote at `run`.
+            "ancestor" => Ok(match ctx.images()?.find(value)? {
+                Some(image) => Test::Image(image.id),
+                None => Test::Plain(key, value),
+            }),
+            "before" | "since" => {
+                let id = container::find_id(ctx, value)?;
+                let pivot =
+                    views.iter().find(|v| v.id == id).and_then(|v| v.record.as_ref()).map(|r| r.created.clone());
+                Ok(Test::Created { before: key == "before", pivot: pivot.unwrap_or_default() })
+            }
+            _ => Ok(Test::Plain(key, value)),
+        }
+    }
+
+    fn passes(&self, v: &View) -> bool {
+        let (key, value) = match self {
+            Test::Plain("id", value) => return v.id.contains(value),
+            Test::Plain("name", value) => {
+                return v.name.contains(value.trim_start_matches(['/', '^']).trim_end_matches('$'));
+            }
+            Test::Plain(key, value) => (*key, *value),
+            Test::Image(id) => return v.record.as_ref().is_some_and(|r| r.image_id == *id),
+            Test::Created { before, pivot } => {
+                return v
+                    .record
+                    .as_ref()
+                    .is_some_and(|r| if *before { r.created < *pivot } else { r.created > *pivot });
+            }
+        };
+        let Some(record) = &v.record else { return false };
+        match key {
+            "label" => match value.split_once('=') {
+                Some((k, wanted)) => record.config.labels.get(k).is_some_and(|have| have == wanted),
+                None => record.config.labels.contains_key(value),
+            },
+            "status" => v.state.status.to_string() == value,
+            "exited" => v.state.status == runtime::state::Status::Exited && value.parse() == Ok(v.state.exit_code),
+            "ancestor" => record.image == value,
+            "network" => {
+                record.host.network_mode == value
+                    || record.networks.iter().any(|n| n.network == value)
+                    || v.endpoints.iter().any(|e| e.network_id.starts_with(value))
+            }
+            "volume" => record.mounts.iter().any(|m| {
+                m.name.as_deref() == Some(value) || m.source.as_os_str() == value || m.destination.as_os_str() == value
+            }),
+            "publish" => publish::parse_expose(value).is_ok_and(|((from, to), proto)| {
+                v.bindings.iter().any(|b| b.proto == proto && b.container.0 <= to && from <= b.container.1)
+            }),
+            "expose" => publish::parse_expose(value).is_ok_and(|((from, to), proto)| {
+                record
+                    .config
+                    .exposed_ports
+                    .iter()
+                    .any(|e| publish::parse_expose(e).is_ok_and(|((a, b), p)| p == proto && a <= to && from <= b))
+            }),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_refused() {
+        for good in ["name=web", "status=exited", "exited=1", "publish=80/tcp", "label=a=b"] {
+            assert!(parse(&[good.into()]).is_ok(), "{good}");
+        }
+        for bad in ["name", "foo=1", "status=flying", "exited=x", "publish=x"] {
+            assert!(parse(&[bad.into()]).is_err(), "{bad}");
+        }
+    }
+}

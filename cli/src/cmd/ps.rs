@@ -1,0 +1,110 @@
+//! `rrun ps`: the containers, and what has become of them.
+
+use crate::args::PsArgs;
+use crate::container::view::{self, View};
+use crate::context::Context;
+use crate::render::table::{ago, ellipsis, human_duration, human_size};
+use crate::render::template::{self, Column, Row};
+use plan::Result;
+use runtime::state::Status;
+use serde_json::{Value, json};
+
+const COLUMNS: &[Column] = &[
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+];
+const WITH_SIZE: &[Column] = &[
+    ("CONTAINER ID", "ID"),
+    ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("CREATED", "RunningFor"),
+    ("STATUS", "Status"),
+    ("PORTS", "Ports"),
+    ("NAMES", "Names"),
+    ("SIZE", "Size"),
+];
+
+pub fn run(ctx: &Context, args: &PsArgs) -> Result<i32> {
+    let filters = super::filter::parse(&args.filter)?;
+    let mut views = view::all(ctx)?;
+    let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
+    // Asking for a state, or for the last ones, is asking for stopped ones too.
+    let all = args.all || last.is_some() || filters.mention(&["status", "exited"]);
+    let keep = filters.select(ctx, &views)?;
+    let mut keep = keep.into_iter();
+    views.retain(|v| keep.next().unwrap_or(false) && (all || v.is_running()));
+    views.truncate(last.unwrap_or(usize::MAX));
+    if args.quiet && args.format.is_none() {
+        let lines: String =
+            views.iter().map(|v| if args.no_trunc { v.id.clone() } else { v.short_id().to_string() } + "\n").collect();
+        super::out(&lines);
+        return Ok(0);
+    }
+    let rows: Vec<Row> = views.iter().map(|v| row(ctx, v, args)).collect();
+    let columns = if args.size { WITH_SIZE } else { COLUMNS };
+    super::out(&template::list(args.format.as_deref(), columns, &rows)?);
+    Ok(0)
+}
+
+fn row(ctx: &Context, v: &View, args: &PsArgs) -> Row {
+    let id = if args.no_trunc { v.id.as_str() } else { v.short_id() };
+    let Some(record) = &v.record else {
+        return object(json!({
+            "Command": "", "CreatedAt": "", "ID": id, "Image": "", "Labels": "", "LocalVolumes": "0", "Mounts": "",
+            "Names": v.name, "Networks": "", "Ports": "", "RunningFor": "", "Size": "0B", "State": "broken",
+            "Status": format!("Broken ({})", v.error.as_ref().map(ToString::to_string).unwrap_or_default()),
+        }));
+    };
+    let cut = |text: String, most: usize| if args.no_trunc { text } else { ellipsis(&text, most) };
+    let command = cut(record.config.args().join(" "), 20);
+    let labels: Vec<String> = record.config.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let mounts: Vec<String> = record
+        .mounts
+        .iter()
+        .map(|m| cut(m.name.clone().unwrap_or_else(|| m.source.display().to_string()), 15))
+        .collect();
+    let networks = match record.networks.is_empty() {
+        true => record.host.network_mode.clone(),
+        false => record.networks.iter().map(|n| n.network.as_str()).collect::<Vec<_>>().join(","),
+    };
+    let volumes = record.mounts.iter().filter(|m| m.name.is_some()).count();
+    object(json!({
+        "Command": format!("\"{command}\""),
+        "CreatedAt": record.created,
+        "ID": id,
+        "Image": record.image,
+        "Labels": labels.join(","),
+        "LocalVolumes": volumes.to_string(),
+        "Mounts": mounts.join(","),
+        "Names": record.name,
+        "Networks": networks,
+        "Ports": view::ports_text(v),
+        "RunningFor": ago(plan::time::seconds_since(&record.created)),
+        "Size": if args.size { human_size(view::size(ctx, &v.id)) } else { "0B".into() },
+        "State": v.state.status.to_string(),
+        "Status": status(v),
+    }))
+}
+
+/// Docker's words.
+fn status(v: &View) -> String {
+    match v.state.status {
+        Status::Created => "Created".into(),
+        Status::Running => format!("Up {}", human_duration(plan::time::seconds_since(&v.state.started_at))),
+        Status::Exited => {
+            format!("Exited ({}) {}", v.state.exit_code, ago(plan::time::seconds_since(&v.state.finished_at)))
+        }
+    }
+}
+
+fn object(value: Value) -> Row {
+    match value {
+        Value::Object(row) => row,
+        _ => Row::new(),
+    }
+}

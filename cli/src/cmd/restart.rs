@@ -1,0 +1,19 @@
+//! `rrun restart`: `stop`, then `start`.
+
+use crate::args::StopArgs;
+use crate::container::start::{self, Start};
+use crate::container::{self, lock::Lock, signal};
+use crate::context::Context;
+use plan::Result;
+
+pub fn run(ctx: &Context, args: &StopArgs) -> Result<i32> {
+    let first = args.signal.as_deref().map(signal::parse).transpose()?;
+    super::each(&args.containers, |name| {
+        let record = container::find(ctx, name)?;
+        super::stop::stop(ctx, &record, first, args.timeout)?;
+        let lock = Lock::take(ctx, &record.id)?;
+        start::start(ctx, &record, lock, Start::default())?;
+        super::out(&format!("{name}\n"));
+        Ok(())
+    })
+}

@@ -1,0 +1,81 @@
+//! `rrun rm`: takes containers away.
+
+use crate::args::RmArgs;
+use crate::container::lock::Lock;
+use crate::container::{self, Record, life, names, remove};
+use crate::context::Context;
+use crate::render;
+use plan::{Error, Kind, Result};
+use runtime::state::Status;
+
+pub fn run(ctx: &Context, args: &RmArgs) -> Result<i32> {
+    super::each(&args.containers, |name| {
+        match one(ctx, name, args) {
+            // Docker's rule: with -f, what is not there is as good as removed.
+            Err(e) if args.force && e.kind == Kind::NotFound => {
+                render::error::print(&e);
+                Ok(())
+            }
+            Err(e) => Err(e),
+            Ok(()) => {
+                super::out(&format!("{name}\n"));
+                Ok(())
+            }
+        }
+    })
+}
+
+fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
+    let id = container::find_id(ctx, name)?;
+    let record = match Record::load(&ctx.container_dir(&id)) {
+        Ok(record) => record,
+        Err(e) => return broken(ctx, name, &id, args.force, e),
+    };
+    if life::state(ctx, &id)?.status == Status::Running {
+        if !args.force {
+            return Err(Error::conflict(format!(
+                "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
+            ))
+            .with_hint(format!("rrun rm -f {name}")));
+        }
+        life::stop(ctx, &id, libc::SIGKILL, None)?;
+    }
+    let lock = match Lock::take(ctx, &id).and_then(|lock| life::repair_locked(ctx, &id, lock)) {
+        Ok(Some(lock)) => lock,
+        // One of `--rm`: its end has removed it.
+        Ok(None) => return Ok(()),
+        Err(e) if e.kind == Kind::NotFound => return names::release(ctx, &record.name, &id),
+        Err(e) => return Err(e),
+    };
+    // Somebody may have started it between our look and our lock.
+    if life::is_running(ctx, &id)? {
+        return Err(Error::conflict(format!("cannot remove container \"{name}\": it was just started"))
+            .with_hint(format!("rrun rm -f {name}")));
+    }
+    if args.volumes {
+        remove::anonymous_volumes(ctx, &record)?;
+    }
+    remove::discard(ctx, &record)?;
+    drop(lock);
+    Ok(())
+}
+
+/// A record that cannot be read still has a directory, a name, and perhaps a process.
+fn broken(ctx: &Context, name: &str, id: &str, force: bool, error: Error) -> Result<()> {
+    let gone = error.kind == Kind::NotFound;
+    if !gone && !force {
+        return Err(error
+            .context(format!("cannot remove container \"{name}\""))
+            .with_hint(format!("rrun rm -f {name}")));
+    }
+    if !gone {
+        life::take_down(ctx, id)?;
+    }
+    remove::files(ctx, id)?;
+    for (claimed, holder) in names::all(ctx) {
+        if holder == id {
+            names::release(ctx, &claimed, id)?;
+        }
+    }
+    Ok(())
+}

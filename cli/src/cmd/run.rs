@@ -1,0 +1,53 @@
+//! `rrun run`: makes a container, starts it, and stays with it unless told otherwise.
+
+use super::attach::{self, Wishes};
+use crate::args::RunArgs;
+use crate::container::create::{self, Created};
+use crate::container::lock::Lock;
+use crate::container::start::{self, Start};
+use crate::container::{Record, remove};
+use crate::context::Context;
+use plan::{Error, Result};
+
+pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
+    let process = &args.create.process;
+    let wishes = Wishes {
+        stdin: process.interactive,
+        tty: process.tty,
+        sig_proxy: args.sig_proxy,
+        keys: runtime::relay::detach::parse(&args.detach_keys)?,
+    };
+    if !args.detach {
+        wishes.check_terminal()?;
+    }
+    let Created { record, lock, warnings } = create::create(ctx, &args.create, !args.detach)?;
+    super::warn(&warnings);
+    // From here on a Ctrl-C is the container's.
+    let signals = if args.detach { None } else { Some(wishes.capture()?) };
+    let start = Start { attach: !args.detach, explain: args.explain, console: wishes.console() };
+    let started = start::launch(ctx, &record, lock, start).map_err(|e| unmake(ctx, &record, e))?;
+    super::warn(&started.warnings);
+    if args.explain {
+        super::explain::print(&started.explain, args.script);
+    }
+    match (started.stream, signals) {
+        (Some(stream), Some(signals)) => attach::follow(ctx, &record.id, stream, wishes, signals),
+        _ => {
+            super::out(&format!("{}\n", record.id));
+            Ok(0)
+        }
+    }
+}
+
+/// A container that could not be started is of no use to whoever asked for `run`: nothing half-made
+/// stays, and its name is free for the next attempt.
+fn unmake(ctx: &Context, record: &Record, error: Error) -> Error {
+    let removed = Lock::take(ctx, &record.id).and_then(|_lock| {
+        remove::anonymous_volumes(ctx, record)?;
+        remove::discard(ctx, record)
+    });
+    match removed {
+        Ok(()) => error,
+        Err(e) => error.with_note(e.to_string()),
+    }
+}

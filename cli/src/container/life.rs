@@ -1,0 +1,192 @@
+//! Whether a container lives: what its files say, as far as the kernel agrees.
+//!
+//! `<state>/containers/<id>/state.json` is there while it runs and names processes; the copy beside
+//! the record is there from the first start on and outlives a reboot. Where they and the kernel
+//! disagree, somebody was killed or the power went: [`repair`] finishes what they could not.
+
+use super::lock::Lock;
+use super::record::Record;
+use super::{monitors, remove, undo};
+use crate::context::Context;
+use plan::{Kind, Result};
+use runtime::host::HostFacts;
+use runtime::state::{self, State, Status};
+use std::time::{Duration, Instant};
+
+/// The exit code of a container whose end nobody saw.
+const UNKNOWN: i32 = 255;
+
+/// How long a monitor may take from its container's end to having put everything in order.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was found, and whether it is as it should be.
+struct Sight {
+    state: State,
+    /// The process is gone, but its monitor lives and is about to say how it ended.
+    ending: bool,
+    /// Nobody is left to clean up.
+    orphaned: bool,
+}
+
+fn look(ctx: &Context, id: &str) -> Result<Sight> {
+    let sight = |state, ending, orphaned| Ok(Sight { state, ending, orphaned });
+    match state::load(&ctx.state_dir(id))? {
+        Some(state) if state.status == Status::Running => {
+            if state::is_alive(&state) {
+                return sight(state, false, false);
+            }
+            let ending = state::monitor_alive(&state);
+            sight(lost(state), ending, !ending)
+        }
+        // An end that the disk had no room for.
+        Some(state) => sight(state, false, true),
+        None => match state::load(&ctx.container_dir(id))? {
+            // Of an earlier boot: the volatile half went with it.
+            Some(state) if state.status == Status::Running => sight(lost(state), false, true),
+            Some(state) => sight(state, false, ctx.state_dir(id).exists()),
+            None => sight(State::created(id), false, ctx.state_dir(id).exists()),
+        },
+    }
+}
+
+/// A state that claims to run, told as an end that nobody saw.
+fn lost(mut state: State) -> State {
+    state.set_exited(UNKNOWN, false);
+    state
+}
+
+/// The container's state, true now. Waits for an end that is just being recorded.
+///
+/// # Errors
+/// A damaged state file.
+pub fn state(ctx: &Context, id: &str) -> Result<State> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sight = look(ctx, id)?;
+        if !sight.ending || Instant::now() > deadline {
+            return Ok(sight.state);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether it runs now.
+///
+/// # Errors
+/// A damaged state file.
+pub fn is_running(ctx: &Context, id: &str) -> Result<bool> {
+    Ok(state(ctx, id)?.status == Status::Running)
+}
+
+/// Finishes what a killed monitor or a lost boot left undone. Cheap when there is nothing to do.
+///
+/// # Errors
+/// Something on the host resists; it is tried again by the next command.
+pub fn repair(ctx: &Context, id: &str) -> Result<()> {
+    if !look(ctx, id)?.orphaned {
+        return Ok(());
+    }
+    // Whoever holds the lock is starting, ending or repairing it.
+    match Lock::try_take(ctx, id) {
+        Ok(Some(lock)) => repair_locked(ctx, id, lock).map(|_| ()),
+        Ok(None) => Ok(()),
+        // Its record is gone: an end of `--rm` that was killed on the way.
+        Err(e) if e.kind == Kind::NotFound => finish(ctx, id),
+        Err(e) => Err(e),
+    }
+}
+
+/// As [`repair`], for a holder of the lock. `None`: the container was one of `--rm`, and is gone.
+///
+/// # Errors
+/// As [`repair`].
+pub fn repair_locked(ctx: &Context, id: &str, lock: Lock) -> Result<Option<Lock>> {
+    let sight = look(ctx, id)?;
+    if !sight.orphaned {
+        return Ok(Some(lock));
+    }
+    finish(ctx, id)?;
+    if sight.state.status != Status::Exited {
+        // A start that was killed half-way: the container is as before.
+        return Ok(Some(lock));
+    }
+    let record = Record::load(&ctx.container_dir(id))?;
+    if record.host.auto_remove {
+        remove::discard(ctx, &record)?;
+        return Ok(None);
+    }
+    state::save(&ctx.container_dir(id), &sight.state)?;
+    Ok(Some(lock))
+}
+
+/// Walks the undo list of a container without a monitor. What cannot be read is no reason to leave
+/// the rest.
+fn finish(ctx: &Context, id: &str) -> Result<()> {
+    let dir = ctx.state_dir(id);
+    let things = undo::load(&dir).ok().flatten().unwrap_or_else(|| undo::least(ctx, id));
+    undo::walk(&things, &HostFacts::observe()?)?;
+    monitors::forget(ctx, id)
+}
+
+/// Repairs every container whose monitor is gone. Every command begins with it: it reads one
+/// directory and asks the kernel once a container.
+///
+/// # Errors
+/// None that concern the command at hand: what cannot be repaired now is met again later.
+pub fn sweep(ctx: &Context) {
+    for id in monitors::orphans(ctx) {
+        // The user asked for something else; `rm -f` of this very container shows the error.
+        let _ = repair(ctx, &id);
+    }
+}
+
+/// Sends `number`, waits `grace` (`None`: for ever), then SIGKILL; returns when the container's
+/// end is recorded and cleaned up. Success if it does not run.
+///
+/// # Errors
+/// It does not end; its cleanup fails.
+pub fn stop(ctx: &Context, id: &str, number: i32, grace: Option<Duration>) -> Result<()> {
+    let state = look(ctx, id)?.state;
+    if state.status == Status::Running {
+        state::stop(&state, number, grace)?;
+    }
+    settle(ctx, id)
+}
+
+/// Waits until the container has ended, and gives its exit code. One of `--rm` may be gone by then:
+/// the monitor's own word counts.
+///
+/// # Errors
+/// A damaged state file.
+pub fn wait(ctx: &Context, id: &str) -> Result<i32> {
+    match runtime::attach::connect(&ctx.state_dir(id)) {
+        Ok(stream) => {
+            if let Some(code) = runtime::attach::wait(stream)? {
+                return Ok(code);
+            }
+        }
+        Err(e) if e.kind == Kind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    // No monitor: the process alone can still be watched.
+    state::wait(&look(ctx, id)?.state, None)?;
+    settle(ctx, id)?;
+    Ok(look(ctx, id)?.state.exit_code)
+}
+
+/// After the process's end: waits for its monitor to have put everything in order, or does it.
+fn settle(ctx: &Context, id: &str) -> Result<()> {
+    state(ctx, id)?;
+    match Lock::take(ctx, id).and_then(|lock| repair_locked(ctx, id, lock)) {
+        Err(e) if e.kind != Kind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Ends whatever still runs of a container whose record or state cannot be read, by its cgroup.
+///
+/// # Errors
+/// Something on the host resists.
+pub fn take_down(ctx: &Context, id: &str) -> Result<()> {
+    finish(ctx, id)
+}

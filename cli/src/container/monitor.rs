@@ -1,0 +1,228 @@
+//! The monitor's half: `rrun monitor <id> <order>`, which `start` executes.
+//!
+//! It plans, writes down what will have to be undone, applies, reports, and then stays with the
+//! container until the end, which it records and cleans up.
+
+use super::ending::{self, Held};
+use super::lock::Lock;
+use super::record::{HostConfig, Record};
+use super::service::Network;
+use super::spec::run_spec;
+use super::{LOG_FILE, explain, monitors, start, undo, volume};
+use crate::context::Context;
+use crate::render;
+use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
+use plan::{Error, HostThing, Journal, Result, Spoken};
+use runtime::attach;
+use runtime::exec::{self, Io};
+use runtime::host::HostFacts;
+use runtime::log::{Rotation, Writer};
+use runtime::monitor::{NoService, Report, Service, Setup};
+use runtime::planner;
+use runtime::relay::Ends;
+use runtime::spec::RunSpec;
+use runtime::state::{self, State};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What `start` tells the monitor on its command line; the numbers are inherited descriptors.
+#[derive(Serialize, Deserialize)]
+pub struct Order {
+    pub root: PathBuf,
+    pub state: PathBuf,
+    pub config: PathBuf,
+    pub report: RawFd,
+    pub lock: RawFd,
+    pub attached: Option<RawFd>,
+    pub explain: bool,
+    pub console: Option<(u16, u16)>,
+}
+
+/// The whole life of a monitor. Its stdio is /dev/null: what there is to say goes into the report.
+pub fn main(mut args: impl Iterator<Item = String>) -> u8 {
+    let (id, order) = (args.next().unwrap_or_default(), args.next().unwrap_or_default());
+    let outcome = serde_json::from_str::<Order>(&order)
+        .map_err(|_| Error::invalid("rrun monitor is started by `rrun start`, not by hand"))
+        .and_then(|order| live(&id, &order));
+    match outcome {
+        Ok(()) => 0,
+        Err(e) => {
+            render::error::print(&e);
+            125
+        }
+    }
+}
+
+fn live(id: &str, order: &Order) -> Result<()> {
+    let inherited = runtime::sys::spawn::inherited;
+    let report = inherited(order.report)?;
+    let lock = Lock::inherited(inherited(order.lock)?);
+    let attached = order.attached.map(inherited).transpose()?.map(UnixStream::from);
+    let global =
+        crate::args::Global { root: order.root.clone(), state: order.state.clone(), config: order.config.clone() };
+    let begun = Context::new(&global).and_then(|ctx| Ok((begin(&ctx, id, order)?, ctx)));
+    match begun {
+        Err(e) => Report::failed(e).send(report),
+        Ok((begun, ctx)) => watch(&ctx, begun, attached, report, lock),
+    }
+}
+
+/// A container whose program runs.
+struct Begun {
+    record: Record,
+    held: Held,
+    running: exec::Running,
+    ends: Ends,
+    listener: UnixListener,
+    report: Report,
+}
+
+/// Everything up to exec. On an error nothing is left.
+fn begin(ctx: &Context, id: &str, order: &Order) -> Result<Begun> {
+    monitors::enter(ctx, id)?;
+    let mut things = undo::least(ctx, id);
+    attempt(ctx, id, order, &mut things).map_err(|mut e| {
+        let undone = HostFacts::observe().and_then(|facts| undo::walk(&things, &facts));
+        match undone {
+            Ok(()) => monitors::leave(ctx),
+            Err(left) => e = e.with_note(left.to_string()),
+        }
+        e
+    })
+}
+
+fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) -> Result<Begun> {
+    let dir = ctx.container_dir(id);
+    let state_dir = ctx.state_dir(id);
+    let record = Record::load(&dir)?;
+    let mut spec = run_spec(ctx, &record)?;
+    start::join_network(ctx, &record, &mut spec)?;
+    spec.process.console_size = order.console;
+    super::make_private_dir(&state_dir)?;
+    volume::prepare(ctx, &record, &spec.root)?;
+    let facts = HostFacts::observe()?;
+    let plan = planner::plan(&spec, &facts)?;
+    let network = network(ctx, &record, &spec, Mode::Real)?;
+    things.extend(network.iter().flat_map(SandboxPlan::undo));
+    undo::save(&state_dir, things)?;
+
+    let mut journal = Journal::new();
+    let (io, pipes) = streams(&record)?;
+    let starting = exec::start(&spec, &facts, &plan, io, &mut journal)?;
+    // From here on the child builds its root, on the other CPU if there is one.
+    let mut state = State::created(id);
+    let mut report = Report::started(starting.pid);
+    report.warnings.extend(plan.warnings.iter().cloned());
+    let mut network_steps = Vec::new();
+    let sandbox = match network {
+        Some(network) => {
+            report.warnings.extend(network.warnings.iter().cloned());
+            if order.explain {
+                network_steps = network.steps.iter().map(|s| Spoken::of(s, None)).collect();
+            }
+            let netns = starting.netns()?;
+            Some(network.apply(netns.as_fd(), &mut journal, plan.steps.len())?)
+        }
+        None => None,
+    };
+    let listener = attach::listen(&state_dir)?;
+    // Before the program runs: once it does, it may be gone before we look.
+    state.set_running(starting.pid)?;
+    state::save(&state_dir, &state)?;
+    let mut running = starting.go(&mut journal)?;
+    let ends = match (running.tty.take(), pipes) {
+        (Some(master), _) => Ends::Tty(master),
+        (None, Some(ends)) => ends,
+        (None, None) => return Err(Error::system("the container's terminal is missing")),
+    };
+    if order.explain {
+        report.explain = Some(explain::timed(&plan, network_steps, &journal));
+    }
+    let held = Held { facts, things: std::mem::take(things), sandbox, state };
+    Ok(Begun { record, held, running, ends, listener, report })
+}
+
+/// Reports, and stays until the end.
+fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: OwnedFd, lock: Lock) -> Result<()> {
+    let Begun { record, mut held, running, ends, listener, report: words } = begun;
+    words.send(report)?;
+    // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
+    // what runs.
+    let _ = state::save(&ctx.container_dir(&record.id), &held.state);
+    drop(lock);
+    let mut network;
+    let mut nothing = NoService;
+    let service: &mut dyn Service = match held.sandbox.as_mut() {
+        Some(sandbox) => {
+            network = Network::new(sandbox);
+            &mut network
+        }
+        None => &mut nothing,
+    };
+    let exit = runtime::monitor::run(Setup {
+        pid: running.pid,
+        pidfd: running.pidfd,
+        ends,
+        log: log(&ctx.container_dir(&record.id), &record.host),
+        listener: Some(listener),
+        attached,
+        stdin_once: record.config.attached && record.config.open_stdin,
+        stop_signal: super::signal::parse(record.stop_signal()).unwrap_or(libc::SIGTERM),
+        stop_timeout: stop_timeout(&record),
+        service,
+    })?;
+    ending::end(ctx, &record, held, exit)
+}
+
+/// `None`: the network is another container's.
+///
+/// # Errors
+/// Docker's texts: no such network, no address, no port.
+pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Result<Option<SandboxPlan>> {
+    if record.joined_container().is_some() {
+        return Ok(None);
+    }
+    let request = SandboxRequest {
+        container_id: record.id.clone(),
+        container_name: record.name.clone(),
+        hostname: spec.hostname.clone().unwrap_or_default(),
+        domainname: spec.domainname.clone().unwrap_or_default(),
+        endpoints: record.networks.clone(),
+        host_network: record.host.network_mode == "host",
+        ports: record.published()?,
+        dns: record.dns.clone(),
+        files: Some(ctx.container_dir(&record.id)),
+    };
+    ctx.netstack().plan_sandbox(&request, mode).map(Some)
+}
+
+fn streams(record: &Record) -> Result<(Io, Option<Ends>)> {
+    if record.config.tty {
+        return Ok((Io::Tty, None));
+    }
+    let pipes = runtime::monitor::pipes(record.config.open_stdin)?;
+    let io = Io::Pipes { stdin: pipes.stdin, stdout: pipes.stdout, stderr: pipes.stderr };
+    Ok((io, Some(pipes.ends)))
+}
+
+fn log(dir: &Path, host: &HostConfig) -> Option<Writer> {
+    if host.log.driver == "none" {
+        return None;
+    }
+    let option = |name: &str| host.log.options.get(name);
+    let max_size =
+        option("max-size").and_then(|text| super::request::size::bytes(text).ok()).and_then(|n| u64::try_from(n).ok());
+    let max_files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1);
+    Some(Writer::new(dir.join(LOG_FILE), Rotation { max_size, max_files }))
+}
+
+/// What SIGTERM to the monitor grants the container, as `rrun stop` would.
+fn stop_timeout(record: &Record) -> Option<Duration> {
+    match record.config.stop_timeout.unwrap_or(super::STOP_GRACE) {
+        seconds if seconds < 0 => None,
+        seconds => Some(Duration::from_secs(seconds.unsigned_abs())),
+    }
+}

@@ -1,0 +1,87 @@
+//! `<state>/monitors/<pid>`: a symbolic link to the container that the process watches.
+//!
+//! One readdir and a kill(pid, 0) each tell whether a monitor has died without cleaning up: so
+//! cheap that every command can do it. A pid that has come round again only delays the repair until
+//! somebody asks for that container; what is repaired is decided by start time and boot.
+
+use crate::context::Context;
+use plan::{Result, ResultExt};
+use rustix::process::Pid;
+use std::path::PathBuf;
+
+fn dir(ctx: &Context) -> PathBuf {
+    ctx.state.join("monitors")
+}
+
+fn own_link(ctx: &Context) -> PathBuf {
+    dir(ctx).join(std::process::id().to_string())
+}
+
+/// Called by a monitor before it makes anything.
+///
+/// # Errors
+/// Of symlink(2): without the link nobody would clean up after us.
+pub fn enter(ctx: &Context, id: &str) -> Result<()> {
+    let link = own_link(ctx);
+    let doing = || format!("create {}", link.display());
+    for _ in 0..2 {
+        match std::os::unix::fs::symlink(id, &link) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => super::make_private_dir(&dir(ctx))?,
+            // Of a killed monitor that had our pid, and whose container nobody asked for since.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                if let Some(old) = std::fs::read_link(&link).ok().and_then(|t| t.into_os_string().into_string().ok()) {
+                    super::life::repair(ctx, &old)?;
+                }
+                let _ = std::fs::remove_file(&link);
+            }
+            done => return done.doing(doing),
+        }
+    }
+    std::os::unix::fs::symlink(id, &link).doing(doing)
+}
+
+/// Called by a monitor that leaves nothing behind.
+pub fn leave(ctx: &Context) {
+    // A link that stays costs the next command a look, no more.
+    let _ = std::fs::remove_file(own_link(ctx));
+}
+
+/// Containers whose monitor is gone.
+pub fn orphans(ctx: &Context) -> Vec<String> {
+    links(ctx).filter(|(pid, _)| !exists(*pid)).map(|(_, id)| id).collect()
+}
+
+/// Drops the links of dead monitors of `id`.
+///
+/// # Errors
+/// Of unlink(2).
+pub fn forget(ctx: &Context, id: &str) -> Result<()> {
+    for (pid, holder) in links(ctx) {
+        if holder == id && !exists(pid) {
+            let link = dir(ctx).join(pid.as_raw_nonzero().to_string());
+            match std::fs::remove_file(&link) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(plan::Error::io(format!("remove {}", link.display()), &e));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn links(ctx: &Context) -> impl Iterator<Item = (Pid, String)> {
+    let dir = dir(ctx);
+    let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    entries.filter_map(move |e| {
+        let pid = Pid::from_raw(e.file_name().to_str()?.parse::<i32>().ok().filter(|pid| *pid > 1)?)?;
+        let target = std::fs::read_link(e.path()).ok()?;
+        let id = target.to_str().filter(|id| super::names::is_id(id))?;
+        Some((pid, id.to_string()))
+    })
+}
+
+/// EPERM would mean that it exists; we are root and do not get it.
+fn exists(pid: Pid) -> bool {
+    rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+}

@@ -1,0 +1,64 @@
+//! Taking a container away: its files, its anonymous volumes, its name.
+
+use super::record::Record;
+use super::{names, spec};
+use crate::context::Context;
+use plan::{Error, Result};
+use std::path::Path;
+
+/// Removes everything that a stopped container consists of. The name goes last: if we are killed
+/// before, the same `rm` finds the container again and goes on.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
+    files(ctx, &record.id)?;
+    names::release(ctx, &record.name, &record.id)
+}
+
+/// Removes the container from sight: what `--rm` does before it reports the exit code. The rest
+/// follows by [`files`]; a directory without a name is nobody's and is swept up by the next `ps`.
+///
+/// # Errors
+/// Of the name's link.
+pub fn hide(ctx: &Context, record: &Record) -> Result<()> {
+    names::release(ctx, &record.name, &record.id)
+}
+
+/// # Errors
+/// A file that cannot be removed.
+pub fn files(ctx: &Context, id: &str) -> Result<()> {
+    tree(&ctx.container_dir(id))
+}
+
+/// The volumes made for this container alone.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn anonymous_volumes(ctx: &Context, record: &Record) -> Result<()> {
+    for name in spec::anonymous_volumes(record).filter(|name| names::is_valid(name)) {
+        tree(&ctx.volume_dir(name))?;
+    }
+    Ok(())
+}
+
+/// Removes a directory and all in it, never following a symbolic link; that it is not there is
+/// success.
+///
+/// # Errors
+/// Of the first file that resists.
+pub fn tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            let error = Error::io(format!("remove {}", path.display()), &e);
+            Err(match e.raw_os_error() {
+                Some(libc::EPERM) => {
+                    error.with_hint("an immutable file inside? `lsattr -R` shows it, `chattr -i` frees it")
+                }
+                Some(libc::EBUSY) => error.with_hint("something is mounted inside: `findmnt -R` shows it"),
+                _ => error,
+            })
+        }
+        _ => Ok(()),
+    }
+}

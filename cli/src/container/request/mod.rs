@@ -1,0 +1,246 @@
+//! From the flags of `run` and `create` to a [`Record`]: checked as a whole before anything is made.
+
+pub mod mounts;
+pub mod network;
+pub mod process;
+pub mod security;
+pub mod size;
+
+use super::record::{HostConfig, LogConfig, Record, VERSION};
+use crate::args::{CreateFlags, LimitFlags};
+use crate::context::Context;
+use images::config::Config as ImageConfig;
+use plan::{Error, Result};
+use std::collections::BTreeMap;
+
+/// A record that fits the flags, and what the user should hear about them.
+pub struct Request {
+    pub record: Record,
+    pub warnings: Vec<String>,
+}
+
+/// Decides everything that does not depend on the host's state.
+///
+/// # Errors
+/// The first flag that cannot mean anything, in Docker's words.
+pub fn decide(
+    ctx: &Context,
+    flags: &CreateFlags,
+    id: String,
+    name: String,
+    image_id: &str,
+    image: &ImageConfig,
+) -> Result<Request> {
+    let mut config = process::config(flags, image)?;
+    let mut host = limits(&flags.limits)?;
+    let mut warnings = Vec::new();
+    security::fill(&flags.security, &mut host, &mut warnings)?;
+    let mut networking = network::decide(ctx, &flags.network, flags.process.hostname.is_some(), &image.exposed_ports)?;
+    warnings.append(&mut networking.warnings);
+    if networking.mode == "host"
+        && let Some(name) = host.sysctls.keys().find(|k| k.starts_with("net."))
+    {
+        return Err(Error::invalid(format!("sysctl '{name}' not allowed in host network namespace"))
+            .with_hint("set it on the host, or give the container a network of its own"));
+    }
+    config.exposed_ports = networking.exposed;
+
+    host.tmpfs = mounts::tmpfs_flags(&flags.storage.tmpfs)?;
+    host.binds.clone_from(&flags.storage.volume);
+    let mounts = mounts::decide(ctx, &host.binds, &host.tmpfs, &config.volumes)?;
+    host.readonly_rootfs = flags.storage.read_only;
+    host.devices = flags.storage.device.iter().map(|d| security::device(d)).collect::<Result<_>>()?;
+    host.shm_size = match &flags.storage.shm_size {
+        Some(text) => size::bytes(text)?,
+        None => i64::try_from(runtime::spec::defaults::SHM_SIZE).unwrap_or(i64::MAX),
+    };
+    if host.shm_size <= 0 {
+        return Err(Error::invalid("SHM size can not be less than 0").with_hint("write --shm-size 64m"));
+    }
+    host.network_mode = networking.mode;
+    host.ports = networking.ports;
+    host.publish_all = flags.network.publish_all;
+    host.extra_hosts.clone_from(&flags.network.add_host);
+    host.group_add.clone_from(&flags.process.group_add);
+    host.init = flags.process.init;
+    host.auto_remove = flags.rm;
+    host.log = log(flags.log_driver.as_deref(), &flags.log_opt)?;
+    host.cidfile.clone_from(&flags.cidfile);
+
+    let record = Record {
+        version: VERSION,
+        id,
+        name,
+        image: flags.image().to_string(),
+        image_id: image_id.to_string(),
+        layers: Vec::new(),
+        created: plan::time::now_rfc3339(),
+        config,
+        host,
+        networks: networking.networks,
+        dns: networking.dns,
+        mounts,
+        extra: BTreeMap::new(),
+    };
+    Ok(Request { record, warnings })
+}
+
+fn limits(flags: &LimitFlags) -> Result<HostConfig> {
+    let bytes = |text: &Option<String>| text.as_deref().map(size::bytes).transpose().map(|b| b.unwrap_or(0));
+    let memory = bytes(&flags.memory)?;
+    let memory_reservation = bytes(&flags.memory_reservation)?;
+    let memory_swap = match flags.memory_swap.as_deref() {
+        Some("-1") => -1,
+        Some(text) => size::bytes(text)?,
+        None => 0,
+    };
+    let refuse = |text: &str, hint: &str| Err(Error::invalid(text).with_hint(hint));
+    if memory != 0 && memory < 6 << 20 {
+        return refuse("Minimum memory limit allowed is 6MB", "write -m 6m or more");
+    }
+    if memory_swap > 0 && memory == 0 {
+        return refuse(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+            "add -m, the limit of memory alone",
+        );
+    }
+    if memory_swap > 0 && memory_swap < memory {
+        return refuse(
+            "Minimum memoryswap limit should be larger than memory limit, see usage",
+            "--memory-swap is memory and swap together",
+        );
+    }
+    if memory != 0 && memory_reservation > memory {
+        return refuse(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+            "make -m the larger of the two",
+        );
+    }
+    if let Some(adjust) = flags.oom_score_adj
+        && !(-1000..=1000).contains(&adjust)
+    {
+        return refuse(
+            &format!("Invalid value {adjust}, range for oom score adj is [-1000, 1000]"),
+            "write --oom-score-adj 500",
+        );
+    }
+    if flags.pids_limit == Some(0) || flags.pids_limit.is_some_and(|p| p < -1) {
+        return refuse("invalid --pids-limit", "write a number of processes, or -1 for no limit");
+    }
+    for (flag, list) in [("cpuset-cpus", &flags.cpuset_cpus), ("cpuset-mems", &flags.cpuset_mems)] {
+        if let Some(list) = list
+            && !is_number_list(list)
+        {
+            return refuse(
+                &format!("Invalid value {} for {}", list.escape_debug(), flag.replace('-', " ")),
+                "write a list of numbers and ranges: 0-3, 0,2",
+            );
+        }
+    }
+    let nano_cpus = match &flags.cpus {
+        Some(text) => size::cpus(text, std::thread::available_parallelism().map_or(1, usize::from))?,
+        None => 0,
+    };
+    Ok(HostConfig {
+        ulimits: flags.ulimit.iter().map(|u| size::ulimit(u)).collect::<Result<_>>()?,
+        memory,
+        memory_swap,
+        memory_reservation,
+        nano_cpus,
+        cpu_shares: flags.cpu_shares.unwrap_or(0),
+        cpuset_cpus: flags.cpuset_cpus.clone().unwrap_or_default(),
+        cpuset_mems: flags.cpuset_mems.clone().unwrap_or_default(),
+        pids_limit: flags.pids_limit,
+        oom_score_adj: flags.oom_score_adj,
+        ..HostConfig::default()
+    })
+}
+
+/// `0-3,7`, as the kernel's cpuset files take it.
+fn is_number_list(text: &str) -> bool {
+    text.split(',').all(|part| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if from <= to)
+    })
+}
+
+fn log(driver: Option<&str>, options: &[String]) -> Result<LogConfig> {
+    let driver = driver.unwrap_or("json-file");
+    if !matches!(driver, "json-file" | "none") {
+        return Err(Error::invalid(format!("logger: no log driver named '{}' is registered", driver.escape_debug()))
+            .with_hint("rrun has json-file and none"));
+    }
+    let mut found = BTreeMap::new();
+    for option in options {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        let understood = driver == "json-file"
+            && match key {
+                "max-size" => value == "-1" || size::bytes(value).is_ok_and(|n| n > 0),
+                "max-file" => value.parse::<u32>().is_ok_and(|n| n > 0),
+                _ => false,
+            };
+        if !understood {
+            return Err(Error::invalid(format!("unknown log opt '{}' for {driver} log driver", option.escape_debug()))
+                .with_hint("json-file takes max-size=10m and max-file=3"));
+        }
+        found.insert(key.to_string(), value.to_string());
+    }
+    Ok(LogConfig { driver: driver.into(), options: found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    fn record(args: &[&str]) -> Result<Record> {
+        let cli = Cli::try_parse_from([&["rrun", "run"], args, &["image", "sh", "--rm"]].concat()).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        let ctx = Context {
+            root: "/r".into(),
+            state: "/s".into(),
+            config_path: "/c".into(),
+            config: crate::config::Config::default(),
+        };
+        decide(&ctx, &run.create, "0".repeat(64), "n1".into(), "sha256:0", &ImageConfig::default()).map(|r| r.record)
+    }
+
+    #[test]
+    fn options_after_the_image_are_the_programs() {
+        let r = record(&["-it", "--read-only"]).unwrap();
+        assert_eq!(r.config.args(), ["sh", "--rm"]);
+        assert!(r.config.tty && r.config.open_stdin && r.host.readonly_rootfs && !r.host.auto_remove);
+    }
+
+    #[test]
+    fn limits_in_dockers_words() {
+        let r = record(&["-m", "64m", "--memory-swap", "-1", "--pids-limit", "-1", "--cpu-shares", "2"]).unwrap();
+        assert_eq!((r.host.memory, r.host.memory_swap, r.host.pids_limit), (64 << 20, -1, Some(-1)));
+        for (args, text) in [
+            (&["-m", "1m"][..], "Minimum memory limit allowed is 6MB"),
+            (&["--memory-swap", "1g"], "You should always set the Memory limit when using Memoryswap limit, see usage"),
+            (
+                &["-m", "1g", "--memory-swap", "9m"],
+                "Minimum memoryswap limit should be larger than memory limit, see usage",
+            ),
+            (&["--oom-score-adj", "5000"], "Invalid value 5000, range for oom score adj is [-1000, 1000]"),
+            (&["--cpuset-cpus", "a"], "Invalid value a for cpuset cpus"),
+            (&["--log-driver", "syslog"], "logger: no log driver named 'syslog' is registered"),
+            (&["--log-opt", "x=1"], "unknown log opt 'x=1' for json-file log driver"),
+            (&["--stop-signal", "X"], "invalid signal: X"),
+            (&["-w", "x"], "the working directory 'x' is invalid, it needs to be an absolute path"),
+            (&["--cap-add", "FOO"], "invalid CapAdd: unknown capability: \"CAP_FOO\""),
+        ] {
+            assert_eq!(record(args).unwrap_err().message, text, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_survives_its_file() {
+        let mut r = record(&["-v", "data:/data", "--network", "n", "-p", "127.0.0.1:80-82:80-82"]).unwrap();
+        r.extra.insert("from_the_future".into(), 1.into());
+        let text = serde_json::to_string(&r).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), r);
+    }
+}

@@ -1,0 +1,378 @@
+//! `--network` and the flags beside it: which networks, as whom, with which ports and names.
+
+use crate::args::NetworkFlags;
+use crate::context::Context;
+use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
+use netstack::{files, publish};
+use plan::{Error, Result};
+
+/// The decided part of the record that concerns networks.
+#[derive(Debug, Default, PartialEq)]
+pub struct Networking {
+    pub mode: String,
+    pub networks: Vec<EndpointConfig>,
+    pub ports: Vec<PortSpec>,
+    /// `80/tcp`, published ones included.
+    pub exposed: Vec<String>,
+    pub dns: DnsConfig,
+    pub warnings: Vec<String>,
+}
+
+/// # Errors
+/// Docker's texts for flags that contradict each other or mean nothing.
+pub fn decide(ctx: &Context, flags: &NetworkFlags, hostname: bool, image_exposed: &[String]) -> Result<Networking> {
+    let mut attachments = flags.network.iter().map(|spec| attachment(spec)).collect::<Result<Vec<EndpointConfig>>>()?;
+    if attachments.is_empty() {
+        attachments.push(EndpointConfig { network: "bridge".into(), ..EndpointConfig::default() });
+    }
+    for a in &mut attachments {
+        if a.network == "default" {
+            a.network = "bridge".into();
+        }
+    }
+    apply_to_first(&mut attachments[0], flags)?;
+    check_set(&attachments)?;
+
+    let mut ports = Vec::new();
+    for spec in &flags.publish {
+        ports.extend(publish::parse(spec)?);
+    }
+    let exposed = exposed(&ports, &flags.expose, image_exposed)?;
+    let dns = dns(ctx, flags)?;
+    let mode = attachments[0].network.clone();
+    let mut decided = Networking { mode, networks: attachments, ports, exposed, dns, warnings: Vec::new() };
+    settle_mode(&mut decided, flags, hostname)?;
+    Ok(decided)
+}
+
+/// Whether this is a network that users create, as opposed to a mode.
+fn is_user_defined(network: &str) -> bool {
+    !matches!(network, "bridge" | "host" | "none") && !network.starts_with("container:")
+}
+
+/// One `--network`: a name, or Docker's `name=…,alias=…` form.
+fn attachment(spec: &str) -> Result<EndpointConfig> {
+    const HINT: &str =
+        "write --network NAME, or name=NAME,alias=…,ip=…,ip6=…,mac-address=…,driver-opt=K=V,gw-priority=N";
+    let wrong = |text: String| Error::invalid(text).with_hint(HINT);
+    let mut endpoint = EndpointConfig::default();
+    if !spec.contains('=') || spec.starts_with("container:") {
+        if spec.is_empty() {
+            return Err(wrong("network name/id is not specified".into()));
+        }
+        endpoint.network = spec.to_string();
+        return Ok(endpoint);
+    }
+    for field in spec.split(',') {
+        let (key, value) =
+            field.split_once('=').ok_or_else(|| wrong(format!("invalid field {}", field.escape_debug())))?;
+        match key.trim().to_ascii_lowercase().as_str() {
+            "name" => endpoint.network = value.trim().to_string(),
+            "alias" => endpoint.aliases.push(value.to_string()),
+            "ip" => endpoint.ip = Some(ipv4(value)?),
+            "ip6" => endpoint.ip6 = Some(ipv6(value)?),
+            "mac-address" => endpoint.mac = Some(mac(value)?),
+            "driver-opt" => {
+                let (k, v) = value
+                    .split_once('=')
+                    .ok_or_else(|| wrong("invalid key value pair format in driver options".into()))?;
+                endpoint.driver_opts.insert(k.to_string(), v.to_string());
+            }
+            "gw-priority" => {
+                endpoint.gw_priority =
+                    value.parse().map_err(|_| wrong(format!("invalid gw-priority ({value}): invalid syntax")))?;
+            }
+            other => return Err(wrong(format!("invalid field key {}", other.escape_debug()))),
+        }
+    }
+    if endpoint.network.is_empty() {
+        return Err(wrong("network name/id is not specified".into()));
+    }
+    Ok(endpoint)
+}
+
+/// `--ip` and its kin speak of the first network.
+fn apply_to_first(first: &mut EndpointConfig, flags: &NetworkFlags) -> Result<()> {
+    let conflict = |flag: &str, what: &str| {
+        Error::invalid(format!("conflicting options: cannot specify both {flag} and per-network {what}"))
+            .with_hint("say it once: in --network, or beside it")
+    };
+    if let Some(ip) = &flags.ip {
+        if first.ip.is_some() {
+            return Err(conflict("--ip", "IPv4 address"));
+        }
+        first.ip = Some(ipv4(ip)?);
+    }
+    if let Some(ip6) = &flags.ip6 {
+        if first.ip6.is_some() {
+            return Err(conflict("--ip6", "IPv6 address"));
+        }
+        first.ip6 = Some(ipv6(ip6)?);
+    }
+    if let Some(address) = &flags.mac_address {
+        if first.mac.is_some() {
+            return Err(conflict("--mac-address", "MAC address"));
+        }
+        first.mac = Some(mac(address)?);
+    }
+    if !flags.network_alias.is_empty() {
+        if !first.aliases.is_empty() {
+            return Err(conflict("--network-alias", "alias"));
+        }
+        first.aliases.clone_from(&flags.network_alias);
+    }
+    Ok(())
+}
+
+fn check_set(attachments: &[EndpointConfig]) -> Result<()> {
+    for (i, a) in attachments.iter().enumerate() {
+        if attachments[..i].iter().any(|b| b.network == a.network) {
+            return Err(Error::invalid(format!("network \"{}\" is specified multiple times", a.network))
+                .with_hint("name each network once"));
+        }
+        if is_user_defined(&a.network) {
+            continue;
+        }
+        if a.ip.is_some() || a.ip6.is_some() {
+            return Err(Error::invalid("user-specified IP address is supported on user-defined networks only")
+                .with_hint("rrun network create --subnet 10.9.0.0/24 NAME, then --network NAME --ip 10.9.0.5"));
+        }
+        if !a.aliases.is_empty() {
+            return Err(Error::invalid("network-scoped aliases are only supported for user-defined networks")
+                .with_hint("rrun network create NAME, then --network NAME"));
+        }
+    }
+    let user_defined = attachments.iter().filter(|a| is_user_defined(&a.network)).count();
+    if attachments.len() > 1 && user_defined < attachments.len() {
+        return Err(Error::invalid(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        )
+        .with_hint("name user-defined networks only, or one of bridge, host, none"));
+    }
+    Ok(())
+}
+
+/// What the first network means for the rest: a shared namespace has its owner's names and ports.
+fn settle_mode(decided: &mut Networking, flags: &NetworkFlags, hostname: bool) -> Result<()> {
+    let first = &decided.networks[0];
+    if let Some(target) = decided.mode.strip_prefix("container:") {
+        if target.is_empty() {
+            return Err(Error::invalid("invalid container format container:<name|id>")
+                .with_hint("write --network container:NAME"));
+        }
+        let clashes = [
+            (hostname, "hostname and the network mode"),
+            (first.mac.is_some(), "mac-address and the network mode"),
+            (
+                !flags.dns.is_empty() || !flags.dns_search.is_empty() || !flags.dns_option.is_empty(),
+                "dns and the network mode",
+            ),
+            (!flags.add_host.is_empty(), "custom host-to-IP mapping and the network mode"),
+            (!flags.publish.is_empty() || flags.publish_all, "port publishing and the container type network mode"),
+            (!flags.expose.is_empty(), "port exposing and the container type network mode"),
+        ];
+        if let Some((_, what)) = clashes.iter().find(|(clash, _)| *clash) {
+            return Err(Error::invalid(format!("conflicting options: {what}"))
+                .with_hint("set it on the container whose network is shared"));
+        }
+    }
+    if matches!(decided.mode.as_str(), "host" | "none") && !decided.ports.is_empty() {
+        decided.warnings.push(format!("Published ports are discarded when using {} network mode", decided.mode));
+        decided.ports.clear();
+    }
+    if matches!(decided.mode.as_str(), "host" | "none") || decided.mode.starts_with("container:") {
+        decided.networks.clear();
+    }
+    Ok(())
+}
+
+fn exposed(ports: &[PortSpec], flags: &[String], image: &[String]) -> Result<Vec<String>> {
+    let mut found: Vec<((u16, u16), &'static str)> = Vec::new();
+    for text in image {
+        let (range, proto) = publish::parse_expose(text).map_err(|e| e.context("the image's EXPOSE"))?;
+        found.push((range, protocol(proto)));
+    }
+    for text in flags {
+        let (range, proto) = publish::parse_expose(text)?;
+        found.push((range, protocol(proto)));
+    }
+    found.extend(ports.iter().map(|p| (p.container, protocol(p.proto))));
+    let mut names = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for ((from, to), proto) in found {
+        for port in from..=to {
+            if seen.insert((port, proto)) {
+                names.push(format!("{port}/{proto}"));
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// As in `80/tcp`.
+pub fn protocol(proto: netstack::model::Proto) -> &'static str {
+    match proto {
+        netstack::model::Proto::Tcp => "tcp",
+        netstack::model::Proto::Udp => "udp",
+        netstack::model::Proto::Sctp => "sctp",
+    }
+}
+
+fn dns(ctx: &Context, flags: &NetworkFlags) -> Result<DnsConfig> {
+    let mut dns = DnsConfig::default();
+    for server in &flags.dns {
+        dns.servers.push(files::parse_dns(server)?);
+    }
+    for domain in &flags.dns_search {
+        dns.search.push(files::parse_dns_search(domain)?);
+    }
+    for option in &flags.dns_option {
+        // A blank or newline would forge another option or line of resolv.conf.
+        if option.is_empty() || !option.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(Error::invalid(format!("invalid DNS option: \"{}\"", option.escape_debug()))
+                .with_hint("see resolv.conf(5): ndots:2, timeout:1"));
+        }
+        dns.options.push(option.clone());
+    }
+    let mut gateways = None;
+    for entry in &flags.add_host {
+        if entry.ends_with("host-gateway") && gateways.is_none() {
+            let bridge = ctx.netstack().network("bridge")?;
+            gateways = Some(bridge.pools.iter().filter_map(|pool| pool.gateway).collect::<Vec<_>>());
+        }
+        dns.extra_hosts.extend(files::parse_add_host(entry, gateways.as_deref().unwrap_or_default())?);
+    }
+    Ok(dns)
+}
+
+/// `--ip`.
+///
+/// # Errors
+/// Docker's text.
+pub fn ipv4(text: &str) -> Result<std::net::Ipv4Addr> {
+    text.parse().map_err(|_| {
+        Error::invalid(format!("invalid IPv4 address: {}", text.escape_debug())).with_hint("as in 10.9.0.5")
+    })
+}
+
+/// `--ip6`.
+///
+/// # Errors
+/// Docker's text.
+pub fn ipv6(text: &str) -> Result<std::net::Ipv6Addr> {
+    text.parse().map_err(|_| {
+        Error::invalid(format!("invalid IPv6 address: {}", text.escape_debug())).with_hint("as in fd00::5")
+    })
+}
+
+/// `02:42:ac:11:00:02`, lower case.
+fn mac(text: &str) -> Result<String> {
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let bytes: Vec<u8> = parts.iter().filter(|p| p.len() == 2).filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
+    // The lowest bit of the first byte marks a group address, which no interface may have.
+    if parts.len() != 6 || bytes.len() != 6 || bytes[0] & 1 == 1 || bytes.iter().all(|b| *b == 0) {
+        return Err(Error::invalid(format!("{} is not a valid mac address", text.escape_debug()))
+            .with_hint("as in 02:42:ac:11:00:05"));
+    }
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+    use crate::config::Config;
+    use clap::Parser;
+
+    fn try_decide(args: &[&str]) -> Result<Networking> {
+        let line = [&["rrun", "run"], args, &["image"]].concat();
+        let cli = Cli::try_parse_from(line).unwrap();
+        let crate::args::Command::Run(run) = cli.command else { panic!("not run") };
+        let ctx =
+            Context { root: "/r".into(), state: "/s".into(), config_path: "/c".into(), config: Config::default() };
+        decide(&ctx, &run.create.network, run.create.process.hostname.is_some(), &["443/tcp".into()])
+    }
+
+    #[test]
+    fn the_default_is_the_bridge() {
+        let n = try_decide(&["-p", "8080:80", "--expose", "7-8/udp"]).unwrap();
+        assert_eq!((n.mode.as_str(), n.networks.len()), ("bridge", 1));
+        assert_eq!(n.exposed, ["443/tcp", "7/udp", "8/udp", "80/tcp"]);
+        assert_eq!(n.ports.len(), 1);
+    }
+
+    #[test]
+    fn fields_of_a_network() {
+        let n = try_decide(&[
+            "--network",
+            "name=Net,alias=A,alias=b,ip=10.0.0.5,mac-address=02-42-AC-00-00-05,driver-opt=k=v,gw-priority=-3",
+            "--network",
+            "two",
+        ])
+        .unwrap();
+        let first = &n.networks[0];
+        assert_eq!((first.network.as_str(), first.aliases.join("+").as_str()), ("Net", "A+b"));
+        assert_eq!(first.mac.as_deref(), Some("02:42:ac:00:00:05"));
+        assert_eq!((first.gw_priority, first.driver_opts["k"].as_str()), (-3, "v"));
+        assert_eq!(n.networks[1].network, "two");
+    }
+
+    #[test]
+    fn contradictions_in_dockers_words() {
+        let cases: &[(&[&str], &str)] = &[
+            (
+                &["--network", "name=n,ip=10.0.0.1", "--ip", "10.0.0.2"],
+                "conflicting options: cannot specify both --ip and per-network IPv4 address",
+            ),
+            (&["--net", "a", "--net", "a"], "network \"a\" is specified multiple times"),
+            (
+                &["--net", "a", "--net", "host"],
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+            ),
+            (&["--ip", "10.0.0.1"], "user-specified IP address is supported on user-defined networks only"),
+            (&["--network-alias", "x"], "network-scoped aliases are only supported for user-defined networks"),
+            (&["--net", "container:"], "invalid container format container:<name|id>"),
+            (&["--net", "container:x", "-h", "h"], "conflicting options: hostname and the network mode"),
+            (&["--net", "container:x", "--dns", "1.1.1.1"], "conflicting options: dns and the network mode"),
+            (
+                &["--net", "container:x", "-p", "80"],
+                "conflicting options: port publishing and the container type network mode",
+            ),
+            (
+                &["--net", "container:x", "--expose", "80"],
+                "conflicting options: port exposing and the container type network mode",
+            ),
+            (
+                &["--net", "container:x", "--add-host", "a:1.1.1.1"],
+                "conflicting options: custom host-to-IP mapping and the network mode",
+            ),
+            (&["--net", "alias=x"], "network name/id is not specified"),
+            (&["--net", "name=x,foo"], "invalid field foo"),
+            (&["--net", "name=x,foo=1"], "invalid field key foo"),
+            (&["--net", "name=x,gw-priority=q"], "invalid gw-priority (q): invalid syntax"),
+            (&["--net", "name=x,driver-opt=q"], "invalid key value pair format in driver options"),
+            (&["--add-host", "nope"], "bad format for add-host: \"nope\""),
+            (&["--add-host", "a:nope"], "invalid IP address in add-host: \"nope\""),
+            (&["--dns", "nope"], "IP address is not correctly formatted: nope"),
+            (&["--dns-search", "a b"], "a b is not a valid domain"),
+            (&["--mac-address", "03:00:00:00:00:01"], "03:00:00:00:00:01 is not a valid mac address"),
+        ];
+        for (args, text) in cases {
+            assert_eq!(try_decide(args).unwrap_err().message, *text, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn no_ports_without_a_network_of_ones_own() {
+        let n = try_decide(&["--net", "host", "-p", "80:80"]).unwrap();
+        assert!(n.ports.is_empty() && n.networks.is_empty());
+        assert_eq!(n.warnings, ["Published ports are discarded when using host network mode"]);
+    }
+
+    #[test]
+    fn hosts_with_v6_addresses() {
+        let n = try_decide(&["--add-host", "a:[::1]", "--add-host", "b=::2", "--add-host", "c:10.0.0.1"]).unwrap();
+        let text: Vec<String> = n.dns.extra_hosts.iter().map(|(n, a)| format!("{n} {a}")).collect();
+        assert_eq!(text, ["a ::1", "b ::2", "c 10.0.0.1"]);
+    }
+}

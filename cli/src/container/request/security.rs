@@ -1,0 +1,234 @@
+//! Capabilities, security options, kernel parameters and devices.
+
+use crate::args::SecurityFlags;
+use crate::container::record::{DeviceMapping, HostConfig};
+use plan::{Error, Result, ResultExt};
+use runtime::spec::Device;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Checks `--cap-add`, `--cap-drop` and `--security-opt`, and fills them in. A seccomp profile is
+/// read now: what the container runs under must not change with the file afterwards.
+///
+/// # Errors
+/// Docker's texts.
+pub fn fill(flags: &SecurityFlags, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+    for (flag, caps) in [("CapAdd", &flags.cap_add), ("CapDrop", &flags.cap_drop)] {
+        for cap in caps.iter().filter(|c| !c.eq_ignore_ascii_case("all")) {
+            runtime::caps::parse(cap).map_err(|e| e.context(format!("invalid {flag}")))?;
+        }
+    }
+    host.cap_add.clone_from(&flags.cap_add);
+    host.cap_drop.clone_from(&flags.cap_drop);
+    host.privileged = flags.privileged;
+    for option in &flags.security_opt {
+        host.security_opt.push(security_option(option, warnings)?);
+    }
+    host.sysctls = sysctls(&flags.sysctl)?;
+    Ok(())
+}
+
+fn security_option(option: &str, warnings: &mut Vec<String>) -> Result<String> {
+    let wrong = || {
+        Error::invalid(format!("invalid --security-opt: \"{}\"", option.escape_debug())).with_hint(
+            "one of no-new-privileges, seccomp=FILE, seccomp=unconfined, systempaths=unconfined, apparmor=unconfined",
+        )
+    };
+    let (key, value) = match option.split_once(['=', ':']) {
+        Some((key, value)) => (key, value),
+        None => (option, ""),
+    };
+    match (key, value) {
+        ("no-new-privileges", "" | "true" | "false") | ("systempaths", "unconfined") => Ok(option.to_string()),
+        ("seccomp", "unconfined" | "builtin") => Ok(option.to_string()),
+        ("seccomp", file) if !file.is_empty() => {
+            let profile = std::fs::read_to_string(file).map_err(|e| {
+                Error::io(format!("opening seccomp profile ({file}) failed"), &e).with_kind(plan::Kind::Invalid)
+            })?;
+            Ok(format!("seccomp={profile}"))
+        }
+        ("apparmor", "unconfined") | ("label", "disable") => Ok(option.to_string()),
+        ("apparmor" | "label", profile) if !profile.is_empty() => {
+            warnings.push(format!(
+                "--security-opt {key}={profile} is not applied: rrun confines by namespaces, capabilities and seccomp"
+            ));
+            Ok(option.to_string())
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// What the security options of a record come to.
+pub struct Confinement {
+    pub no_new_privileges: bool,
+    /// `unconfined`, a profile's text, or nothing for the default.
+    pub seccomp: Option<String>,
+    pub system_paths_open: bool,
+}
+
+pub fn confinement(options: &[String]) -> Confinement {
+    let mut found = Confinement { no_new_privileges: false, seccomp: None, system_paths_open: false };
+    for option in options {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+        match key {
+            "no-new-privileges" => found.no_new_privileges = value != "false",
+            "seccomp" => found.seccomp = (value != "builtin").then(|| value.to_string()),
+            "systempaths" => found.system_paths_open = true,
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Kernel parameters that belong to one of the container's own namespaces.
+fn sysctls(entries: &[String]) -> Result<BTreeMap<String, String>> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        let (name, value) = entry.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("invalid sysctl '{}'", entry.escape_debug())).with_hint("write --sysctl NAME=VALUE")
+        })?;
+        // Both spellings exist: dots, and the path under /proc/sys.
+        let name = if name.contains('/') { name.replace('/', ".") } else { name.to_string() };
+        let own = IPC.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue.");
+        if !own || name.contains("..") || name.ends_with('.') {
+            return Err(Error::invalid(format!("sysctl '{}' is not allowed", name.escape_debug()))
+                .with_hint("only parameters of the container's own namespaces: net.*, fs.mqueue.*, kernel.msg*, kernel.shm*, kernel.sem"));
+        }
+        found.insert(name, value.to_string());
+    }
+    Ok(found)
+}
+
+/// `/dev/fuse`, `/dev/sda:/dev/xvda:r`.
+///
+/// # Errors
+/// Docker's texts; that the device is there is checked when the container is made.
+pub fn device(text: &str) -> Result<DeviceMapping> {
+    let wrong = |what: String| Error::invalid(what).with_hint("write --device /dev/HOST[:/dev/CONTAINER[:rwm]]");
+    let is_access = |s: &str| !s.is_empty() && s.len() <= 3 && s.chars().all(|c| "rwm".contains(c));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (host, container, access) = match parts[..] {
+        [host] => (host, host, "rwm"),
+        [host, access] if is_access(access) => (host, host, access),
+        [host, container] => (host, container, "rwm"),
+        [host, container, access] if is_access(access) => (host, container, access),
+        _ => return Err(wrong(format!("invalid device specification: {}", text.escape_debug()))),
+    };
+    for path in [host, container] {
+        if !path.starts_with('/') {
+            return Err(wrong(format!("{} is not an absolute path", path.escape_debug())));
+        }
+    }
+    Ok(DeviceMapping { host: host.into(), container: container.into(), access: access.into() })
+}
+
+/// The nodes behind a mapping: one, or all below a directory.
+///
+/// # Errors
+/// Docker's texts.
+pub fn nodes(mapping: &DeviceMapping) -> Result<Vec<Device>> {
+    let shown = mapping.host.display();
+    let meta = std::fs::metadata(&mapping.host).map_err(|e| {
+        Error::io(format!("error gathering device information while adding custom device \"{shown}\""), &e)
+            .with_kind(plan::Kind::Invalid)
+            .with_hint("name a device node of the host")
+    })?;
+    if meta.is_dir() {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&mapping.host).doing(|| format!("read {shown}"))?.flatten() {
+            let file_type = entry.file_type().doing(|| format!("stat {}", entry.path().display()))?;
+            if file_type.is_char_device() || file_type.is_block_device() {
+                let target = mapping.container.join(entry.file_name());
+                found.extend(node(&entry.path(), target, &mapping.access)?);
+            }
+        }
+        return Ok(found);
+    }
+    match node(&mapping.host, mapping.container.clone(), &mapping.access)? {
+        Some(node) => Ok(vec![node]),
+        None => Err(Error::invalid(format!(
+            "error gathering device information while adding custom device \"{shown}\": not a device node"
+        ))
+        .with_hint("use -v for files and directories")),
+    }
+}
+
+fn node(source: &Path, path: PathBuf, access: &str) -> Result<Option<Device>> {
+    let meta = std::fs::metadata(source).doing(|| format!("stat {}", source.display()))?;
+    let kind = match meta.file_type() {
+        t if t.is_char_device() => 'c',
+        t if t.is_block_device() => 'b',
+        _ => return Ok(None),
+    };
+    Ok(Some(Device {
+        path,
+        kind,
+        major: libc::major(meta.rdev()),
+        minor: libc::minor(meta.rdev()),
+        mode: meta.mode() & 0o7777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        access: access.to_string(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options() {
+        let mut warnings = Vec::new();
+        for good in ["no-new-privileges", "no-new-privileges:true", "seccomp=unconfined", "apparmor=unconfined"] {
+            assert_eq!(security_option(good, &mut warnings).unwrap(), good);
+        }
+        assert!(warnings.is_empty());
+        security_option("apparmor=mine", &mut warnings).unwrap();
+        assert_eq!(warnings.len(), 1);
+        for bad in ["", "x", "seccomp", "seccomp=", "no-new-privileges=maybe", "seccomp=/nonexistent"] {
+            assert!(security_option(bad, &mut warnings).is_err(), "{bad}");
+        }
+        assert!(confinement(&["no-new-privileges".into()]).no_new_privileges);
+        assert!(!confinement(&["no-new-privileges=false".into()]).no_new_privileges);
+        assert_eq!(confinement(&["seccomp=unconfined".into()]).seccomp.as_deref(), Some("unconfined"));
+    }
+
+    #[test]
+    fn only_namespaced_sysctls() {
+        let found = sysctls(&["net.ipv4.ip_forward=1".into(), "net/core/somaxconn=5".into()]).unwrap();
+        assert_eq!(found["net.core.somaxconn"], "5");
+        for bad in [
+            "kernel.core_pattern=|/x",
+            "vm.swappiness=1",
+            "net.ipv4",
+            "net...=1",
+            "kernel.hostname=x",
+            "net/../kernel/core_pattern=x",
+        ] {
+            assert!(sysctls(&[bad.into()]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn devices() {
+        let d = device("/dev/null:/dev/x:r").unwrap();
+        assert_eq!((d.container.to_str(), d.access.as_str()), (Some("/dev/x"), "r"));
+        assert_eq!(device("/dev/null:rw").unwrap().container, Path::new("/dev/null"));
+        assert_eq!(nodes(&d).unwrap()[0].kind, 'c');
+        for bad in ["", "null", "/dev/a:/dev/b:x", "/dev/a:/dev/b:r:w", "/dev/a:b"] {
+            assert!(device(bad).is_err(), "{bad}");
+        }
+        assert!(nodes(&device("/etc/passwd").unwrap()).is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! Numbers as people write them: sizes, processors, resource limits.
+
+use crate::container::record::Ulimit;
+use plan::{Error, Result};
+
+/// `512m`, `1.5g`, `64KiB`, `1024` (bytes): powers of 1024, as Docker takes them.
+///
+/// # Errors
+/// Docker's text.
+pub fn bytes(text: &str) -> Result<i64> {
+    let wrong = || {
+        Error::invalid(format!("invalid size: '{}'", text.escape_debug()))
+            .with_hint("write bytes, or k, m, g: 512m, 1.5g")
+    };
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, suffix) = lower.split_at(digits);
+    let power = match suffix
+        .trim_start()
+        .strip_suffix("ib")
+        .or(suffix.trim_start().strip_suffix('b'))
+        .unwrap_or(suffix.trim_start())
+    {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(wrong()),
+    };
+    if !number.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let value: f64 = number.parse().map_err(|_| wrong())?;
+    let bytes = value * 1024f64.powi(power);
+    // 2^63 is exactly representable; below it the conversion cannot overflow.
+    if bytes >= 9_223_372_036_854_775_808.0 { Err(wrong()) } else { Ok(bytes as i64) }
+}
+
+/// `1.5` processors in billionths, without the rounding of a float.
+///
+/// # Errors
+/// Docker's text, or more than there are.
+pub fn cpus(text: &str, available: usize) -> Result<i64> {
+    let wrong = || {
+        Error::invalid(format!("failed to parse {} as a rational number", text.escape_debug()))
+            .with_hint("write a number of processors: 0.5, 2")
+    };
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !all_digits(whole) || !all_digits(fraction) {
+        return Err(wrong());
+    }
+    if fraction.len() > 9 {
+        return Err(Error::invalid("value is too precise").with_hint("write at most nine digits after the point"));
+    }
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
+    let fraction: i64 = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
+    let nano = whole.checked_mul(1_000_000_000).and_then(|n| n.checked_add(fraction)).ok_or_else(wrong)?;
+    let most = i64::try_from(available).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
+    // 0 is "no limit", as in Docker.
+    if nano != 0 && !(10_000_000..=most).contains(&nano) {
+        return Err(Error::invalid(format!(
+            "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available"
+        ))
+        .with_hint("ask for fewer processors"));
+    }
+    Ok(nano)
+}
+
+const ULIMITS: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// `nofile=1024:2048`; -1 is unlimited; one number is both limits.
+///
+/// # Errors
+/// Docker's texts.
+pub fn ulimit(text: &str) -> Result<Ulimit> {
+    let wrong = |what: String| Error::invalid(what).with_hint("write NAME=SOFT[:HARD], as in nofile=1024:2048");
+    let (name, limits) =
+        text.split_once('=').ok_or_else(|| wrong(format!("invalid ulimit argument: {}", text.escape_debug())))?;
+    if !ULIMITS.contains(&name) {
+        return Err(Error::invalid(format!("invalid ulimit type: {}", name.escape_debug()))
+            .with_hint(format!("one of {}", ULIMITS.join(", "))));
+    }
+    let number = |s: &str| match s.parse::<i64>() {
+        Ok(-1) => Ok(u64::MAX),
+        Ok(n) if n >= 0 => Ok(n.unsigned_abs()),
+        _ => Err(wrong(format!("invalid ulimit argument: {}", text.escape_debug()))),
+    };
+    let (soft, hard) = match limits.split_once(':') {
+        Some((soft, hard)) => (number(soft)?, number(hard)?),
+        None => (number(limits)?, number(limits)?),
+    };
+    if soft > hard {
+        let shown = |n: u64| if n == u64::MAX { "-1".to_string() } else { n.to_string() };
+        return Err(wrong(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+            shown(soft),
+            shown(hard)
+        )));
+    }
+    Ok(Ulimit { name: name.to_string(), soft, hard })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, value) in [
+            ("0", 0),
+            ("512", 512),
+            ("1k", 1024),
+            ("1.5m", 1_572_864),
+            ("2GiB", 2 << 30),
+            ("10 mb", 10 << 20),
+            ("4B", 4),
+        ] {
+            assert_eq!(bytes(text).unwrap(), value, "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1e3", ".5m", "nan", "1..2", "99999p"] {
+            assert!(bytes(text).unwrap_err().message.starts_with("invalid size: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn processors() {
+        assert_eq!(cpus("1.5", 2).unwrap(), 1_500_000_000);
+        assert_eq!(cpus(".5", 2).unwrap(), 500_000_000);
+        assert_eq!(cpus("0", 2).unwrap(), 0);
+        assert!(cpus("3", 2).unwrap_err().message.contains("only 2 CPUs available"));
+        assert!(cpus("0.001", 2).is_err());
+        for text in ["", ".", "x", "1/2", "-1", "1e1"] {
+            assert!(cpus(text, 2).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn resource_limits() {
+        assert_eq!(ulimit("nofile=10:20").unwrap(), Ulimit { name: "nofile".into(), soft: 10, hard: 20 });
+        assert_eq!(ulimit("core=-1").unwrap().hard, u64::MAX);
+        for text in ["nofile", "nofile=", "nofile=a", "nofile=20:10", "nofile=-2", "x=1", "core=-1:5"] {
+            assert!(ulimit(text).is_err(), "{text}");
+        }
+    }
+}

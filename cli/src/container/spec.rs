@@ -1,0 +1,176 @@
+//! From a record to a [`RunSpec`]: Docker's defaults with what the record says over them.
+
+use super::record::{MountKind, MountPoint, Record};
+use super::request::security;
+use crate::context::Context;
+use plan::Result;
+use runtime::caps;
+use runtime::spec::{Caps, Mount, Namespace, Rlimit, Root, RunSpec, Seccomp, User};
+use std::path::{Path, PathBuf};
+
+/// Processes per container unless `--pids-limit` says otherwise: a fork bomb must not take the host
+/// along, and no reasonable service notices.
+const DEFAULT_PIDS: i64 = 4096;
+
+/// The files of a container's own that lie over the image's.
+pub const FILES: [(&str, &str); 3] =
+    [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
+
+/// The complete spec but for what only a start can know: the process whose network is shared, the
+/// size of a terminal.
+///
+/// # Errors
+/// A device that is not there, capabilities that do not exist.
+pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
+    let (config, host) = (&record.config, &record.host);
+    let mut spec = RunSpec::new(&record.id);
+    let confinement = security::confinement(&host.security_opt);
+    let granted = caps::granted(host.privileged, &host.cap_add, &host.cap_drop)?;
+    if host.privileged {
+        spec.make_privileged();
+    }
+    spec.process.caps = Caps::of(&granted, true);
+    spec.process.no_new_privileges = confinement.no_new_privileges;
+    match confinement.seccomp.as_deref() {
+        Some("unconfined") => spec.seccomp = Seccomp::Unconfined,
+        Some(profile) => spec.seccomp = Seccomp::Profile(profile.to_string()),
+        None => {}
+    }
+    if confinement.system_paths_open {
+        spec.masked_paths.clear();
+        spec.readonly_paths.clear();
+    }
+
+    let hostname = hostname(ctx, record)?;
+    spec.process.args = config.args();
+    spec.process.env = super::request::process::process_environment(config, &hostname);
+    spec.process.cwd = PathBuf::from(if config.working_dir.is_empty() { "/" } else { &config.working_dir });
+    spec.process.user = User::Named { spec: config.user.clone(), additional_groups: host.group_add.clone() };
+    spec.process.tty = config.tty;
+    spec.process.umask = Some(0o022);
+    spec.process.init = host.init;
+    spec.process.oom_score_adj = host.oom_score_adj;
+    spec.process.rlimits =
+        host.ulimits.iter().map(|u| Rlimit { name: u.name.to_ascii_uppercase(), soft: u.soft, hard: u.hard }).collect();
+    spec.hostname = Some(hostname);
+    spec.domainname = (!config.domainname.is_empty()).then(|| config.domainname.clone());
+    // A seat for the process to join; the monitor fills in which one.
+    spec.namespaces.net = match record.host.network_mode.as_str() {
+        "host" => Namespace::Host,
+        mode if mode.starts_with("container:") => Namespace::Path(PathBuf::from("/proc/0/ns/net")),
+        _ => Namespace::Private,
+    };
+
+    let dir = ctx.container_dir(&record.id);
+    spec.root = Root::Overlay {
+        base: ctx.root.join("layers"),
+        lower: record.layers.clone(),
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+        // Nobody will ever look at the upper layer of a container that is removed at its end.
+        volatile: host.auto_remove,
+        readonly: host.readonly_rootfs,
+    };
+    mounts(ctx, record, &mut spec);
+    for mapping in &host.devices {
+        spec.devices.extend(security::nodes(mapping)?);
+    }
+    limits(record, &mut spec);
+    spec.settle_namespaces();
+    spec.sysctls.extend(host.sysctls.clone());
+    Ok(spec)
+}
+
+/// Docker's rule: the short ID unless given; where the network is shared, its owner's.
+fn hostname(ctx: &Context, record: &Record) -> Result<String> {
+    if !record.config.hostname.is_empty() {
+        return Ok(record.config.hostname.clone());
+    }
+    if let Some(owner) = record.joined_container() {
+        return hostname(ctx, &super::find(ctx, owner)?);
+    }
+    Ok(match record.host.network_mode.as_str() {
+        "host" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        _ => record.short_id().to_string(),
+    })
+}
+
+fn mounts(ctx: &Context, record: &Record, spec: &mut RunSpec) {
+    for mount in &mut spec.mounts {
+        if mount.target == Path::new("/dev/shm") {
+            mount.options.retain(|o| !o.starts_with("size="));
+            mount.options.push(format!("size={}", record.host.shm_size));
+        }
+    }
+    // Whoever shares another container's network shares its names as well.
+    let owner = record.joined_container().unwrap_or(&record.id);
+    let dir = ctx.container_dir(owner);
+    let mut wanted: Vec<Mount> = FILES
+        .iter()
+        .map(|(name, target)| Mount {
+            kind: "bind".into(),
+            source: dir.join(name),
+            target: target.into(),
+            options: vec!["rbind".into(), "rprivate".into()],
+        })
+        .collect();
+    for point in &record.mounts {
+        // A user's own /etc/hosts, or /dev/shm, takes the place of ours.
+        wanted.retain(|m| m.target != point.destination);
+        spec.mounts.retain(|m| m.target != point.destination);
+        wanted.push(mount(point));
+    }
+    // Parents before children: a mount must not hide one that was made inside it.
+    wanted.sort_by_key(|m| m.target.components().count());
+    spec.mounts.append(&mut wanted);
+}
+
+fn mount(point: &MountPoint) -> Mount {
+    let words = |s: &str| s.split(',').filter(|o| !o.is_empty()).map(str::to_string).collect::<Vec<_>>();
+    match point.kind {
+        MountKind::Tmpfs => {
+            let given = words(&point.mode);
+            let mut options: Vec<String> = Vec::new();
+            for (default, opposite) in [("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec")] {
+                if !given.iter().any(|o| o == opposite) {
+                    options.push(default.into());
+                }
+            }
+            options.extend(given);
+            Mount { kind: "tmpfs".into(), source: "tmpfs".into(), target: point.destination.clone(), options }
+        }
+        MountKind::Bind | MountKind::Volume => {
+            let mut options = vec!["rbind".to_string(), point.propagation.clone()];
+            if !point.rw {
+                options.push("ro".into());
+            }
+            Mount { kind: "bind".into(), source: point.source.clone(), target: point.destination.clone(), options }
+        }
+    }
+}
+
+fn limits(record: &Record, spec: &mut RunSpec) {
+    let host = &record.host;
+    let positive = |n: i64| (n > 0).then_some(n);
+    let cgroup = &mut spec.cgroup;
+    cgroup.memory = positive(host.memory);
+    cgroup.memory_reservation = positive(host.memory_reservation);
+    cgroup.memory_swap = match host.memory_swap {
+        // As much swap as memory, Docker's rule.
+        0 => positive(host.memory).map(|m| m.saturating_mul(2)),
+        n => Some(n),
+    };
+    if host.nano_cpus > 0 {
+        cgroup.cpu_period = Some(100_000);
+        cgroup.cpu_quota = Some(host.nano_cpus / 10_000);
+    }
+    cgroup.cpu_shares = (host.cpu_shares > 0).then_some(host.cpu_shares);
+    cgroup.cpuset_cpus = (!host.cpuset_cpus.is_empty()).then(|| host.cpuset_cpus.clone());
+    cgroup.cpuset_mems = (!host.cpuset_mems.is_empty()).then(|| host.cpuset_mems.clone());
+    cgroup.pids = Some(host.pids_limit.unwrap_or(DEFAULT_PIDS));
+}
+
+/// The volumes of `record` that are its own, for whoever removes it.
+pub fn anonymous_volumes(record: &Record) -> impl Iterator<Item = &str> {
+    record.mounts.iter().filter(|m| m.anonymous).filter_map(|m| m.name.as_deref())
+}

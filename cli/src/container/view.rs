@@ -1,0 +1,113 @@
+//! A container as `ps`, `inspect` and `port` show it: record, state, addresses, ports.
+
+use super::record::Record;
+use super::{Entry, life};
+use crate::context::Context;
+use netstack::model::{Endpoint, PortBinding};
+use plan::{Error, Result};
+use runtime::state::{State, Status};
+use std::path::Path;
+
+pub struct View {
+    pub id: String,
+    pub name: String,
+    /// `None`: the record is damaged, and `error` says how.
+    pub record: Option<Box<Record>>,
+    pub error: Option<Error>,
+    pub state: State,
+    /// Of a running container.
+    pub endpoints: Vec<Endpoint>,
+    pub bindings: Vec<PortBinding>,
+}
+
+impl View {
+    /// # Errors
+    /// A damaged state file.
+    pub fn of(ctx: &Context, record: Record) -> Result<View> {
+        let state = life::state(ctx, &record.id)?;
+        let mut view = View {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            record: None,
+            error: None,
+            endpoints: Vec::new(),
+            bindings: Vec::new(),
+            state,
+        };
+        if view.is_running() {
+            let netstack = ctx.netstack();
+            view.bindings = netstack.bindings_of(&record.id)?;
+            view.endpoints = netstack.endpoints_of(&record.id)?;
+        }
+        view.record = Some(Box::new(record));
+        Ok(view)
+    }
+
+    fn broken(id: String, name: String, error: Error) -> View {
+        let state = State::created(id.clone());
+        View { id, name, record: None, error: Some(error), state, endpoints: Vec::new(), bindings: Vec::new() }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.record.is_some() && self.state.status == Status::Running
+    }
+
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// All containers, newest first. One that cannot be read is shown as broken.
+///
+/// # Errors
+/// Only that the directory of containers cannot be read.
+pub fn all(ctx: &Context) -> Result<Vec<View>> {
+    let mut views = Vec::new();
+    for entry in super::list(ctx)? {
+        views.push(match entry {
+            Entry::Container(record) => {
+                let (id, name) = (record.id.clone(), record.name.clone());
+                View::of(ctx, *record).unwrap_or_else(|e| View::broken(id, name, e))
+            }
+            Entry::Broken { id, name, error } => View::broken(id, name, error),
+        });
+    }
+    let created = |v: &View| v.record.as_ref().map(|r| r.created.clone()).unwrap_or_default();
+    views.sort_by_key(|v| std::cmp::Reverse(created(v)));
+    Ok(views)
+}
+
+/// Docker's column: `0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443/tcp`.
+pub fn ports_text(view: &View) -> String {
+    let Some(record) = &view.record else { return String::new() };
+    if !view.is_running() {
+        return String::new();
+    }
+    let range = |(from, to): (u16, u16)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    let mut texts: Vec<String> = Vec::new();
+    let mut published = std::collections::HashSet::new();
+    for b in &view.bindings {
+        let proto = super::request::network::protocol(b.proto);
+        let address = std::net::SocketAddr::new(b.host_ip, 0).to_string();
+        let host = address.strip_suffix(":0").unwrap_or(&address);
+        texts.push(format!("{host}:{}->{}/{proto}", range(b.host), range(b.container)));
+        published.extend((b.container.0..=b.container.1).map(|port| format!("{port}/{proto}")));
+    }
+    texts.extend(record.config.exposed_ports.iter().filter(|p| !published.contains(*p)).cloned());
+    texts.join(", ")
+}
+
+/// Bytes in the writable layer.
+pub fn size(ctx: &Context, id: &str) -> u64 {
+    fn below(dir: &Path) -> u64 {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .map(|e| match e.metadata() {
+                Ok(m) if m.is_dir() => below(&e.path()),
+                Ok(m) if m.is_file() => m.len(),
+                _ => 0,
+            })
+            .sum()
+    }
+    below(&ctx.container_dir(id).join("upper"))
+}
