@@ -390,3 +390,6 @@ pub fn available(pool: &Pool, leased: usize) -> u64 {
     let total = (last - first).saturating_add(1).saturating_sub(inside as u128).saturating_sub(leased as u128);
     u64::try_from(total).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

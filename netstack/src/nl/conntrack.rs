@@ -10,7 +10,6 @@ use plan::Result;
 
 const NFNL_SUBSYS_CTNETLINK: u16 = 1 << 8;
 const IPCTNL_MSG_CT_DELETE: u16 = NFNL_SUBSYS_CTNETLINK | 2;
-const NLM_F_ACK: u16 = 0x4;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
@@ -31,7 +30,7 @@ pub fn forget_udp_flows(socket: &mut Socket, ipv4: bool, ports: (u16, u16)) -> R
     for port in ports.0..=ports.1 {
         let mut batch = Batch::new();
         let seq = batch.tags.len() as u32;
-        message(&mut batch.buf, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, seq, family, 0, |buf| {
+        message(&mut batch.buf, IPCTNL_MSG_CT_DELETE, 0, seq, family, 0, |buf| {
             nest(buf, CTA_TUPLE_ORIG, |buf| {
                 nest(buf, CTA_TUPLE_PROTO, |buf| {
                     attr(buf, CTA_PROTO_NUM, &[libc::IPPROTO_UDP as u8]);

@@ -4,7 +4,7 @@
 //! of `linux/netfilter/nf_tables.h`: attributes in network byte order, one transaction between a
 //! begin and an end message.
 
-use super::socket::{Batch, Failure, NLM_F_ACK, Socket};
+use super::socket::{Batch, Failure, Socket};
 use plan::Result;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
@@ -120,8 +120,8 @@ impl Socket {
 
 fn elements_message(buf: &mut Vec<u8>, verb: Verb, seq: u32, table: &str, elems: &[Elem]) {
     let (kind, flags) = match verb {
-        Verb::Add => (NFT_MSG_NEWSETELEM, NLM_F_ACK | NLM_F_CREATE),
-        Verb::Delete => (NFT_MSG_DELSETELEM, NLM_F_ACK),
+        Verb::Add => (NFT_MSG_NEWSETELEM, NLM_F_CREATE),
+        Verb::Delete => (NFT_MSG_DELSETELEM, 0),
         Verb::Get => (NFT_MSG_GETSETELEM, 0),
     };
     message(buf, kind, flags, seq, NFPROTO_INET, 0, |buf| {

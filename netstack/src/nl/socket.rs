@@ -1,4 +1,4 @@
-//! One netlink socket: batches out in one `sendto`, acknowledgements matched by sequence number.
+//! One netlink socket: a batch out in one `sendto`, the refused message found by sequence number.
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload, NetlinkSerializable};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -41,12 +41,12 @@ impl Failure {
     }
 }
 
-/// Messages that go out together. Every message asks for an acknowledgement.
+/// Messages that go out together.
 #[derive(Default)]
 pub struct Batch {
     pub(super) buf: Vec<u8>,
-    /// Of each message, in order: its tag, or `None` when it is not acknowledged (the begin and
-    /// end of an nftables transaction).
+    /// Of each message, in order: its tag, or `None` for the begin and end of an nftables
+    /// transaction.
     pub(super) tags: Vec<Option<usize>>,
 }
 
@@ -59,10 +59,10 @@ impl Batch {
         self.tags.is_empty()
     }
 
-    /// Appends a typed message; `flags` beside REQUEST and ACK (`NLM_F_CREATE`, …).
+    /// Appends a typed message; `flags` beside REQUEST (`NLM_F_CREATE`, …).
     pub fn push(&mut self, tag: usize, message: RouteNetlinkMessage, flags: u16) {
         let mut m = NetlinkMessage::from(message);
-        m.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        m.header.flags = NLM_F_REQUEST | flags;
         self.append(Some(tag), m);
     }
 
@@ -131,7 +131,7 @@ impl Socket {
         }
     }
 
-    /// Sends the batch in one system call and reads its acknowledgements up to the first failure.
+    /// Sends the batch in one system call and reads the answer: done, or the first refusal.
     ///
     /// The kernel does not stop at a refused route message: it goes on with the rest of the buffer.
     /// So a failed batch may have been done in parts; what undoes the whole undoes that too.
@@ -139,37 +139,40 @@ impl Socket {
     pub fn run(&mut self, mut batch: Batch) -> Result<std::result::Result<(), Failure>> {
         let base = self.seq;
         self.seq = self.seq.wrapping_add(batch.tags.len() as u32);
+        let Some(last) = batch.tags.iter().rposition(Option::is_some) else { return Ok(Ok(())) };
         let mut at = 0;
-        let mut waiting = 0usize;
         while at < batch.buf.len() {
             let k = read_u32(&batch.buf, at + 8);
             batch.buf[at + 8..at + 12].copy_from_slice(&base.wrapping_add(k).to_ne_bytes());
+            // A refusal is always told. So only the last message asks to be told of success: they
+            // are done in order, and that is one answer to read instead of one a message.
+            if k as usize == last {
+                let flags = read_u16(&batch.buf, at + 6) | NLM_F_ACK;
+                batch.buf[at + 6..at + 8].copy_from_slice(&flags.to_ne_bytes());
+            }
             at += align(read_u32(&batch.buf, at) as usize);
-            waiting += usize::from(batch.tags[k as usize].is_some());
         }
         self.send(&batch.buf)?;
         let mut buf = vec![0u8; 16 * 1024];
-        while waiting > 0 {
+        loop {
             let n = self.receive(&mut buf)?;
             let mut at = 0;
             while let Some(m) = Message::at(&buf[..n], at) {
                 at += align(m.len);
                 let index = m.seq.wrapping_sub(base) as usize;
-                let tag = match batch.tags.get(index) {
-                    Some(tag) if m.kind == NLMSG_ERROR => *tag,
-                    // Left over from an earlier batch that stopped at its first failure.
-                    _ => continue,
-                };
+                // Others are left over from an earlier batch that stopped at its first failure.
+                let Some(tag) = batch.tags.get(index).filter(|_| m.kind == NLMSG_ERROR) else { continue };
                 match m.failure() {
                     Some((errno, kernel)) => {
-                        let tag = tag.or_else(|| batch.tags.iter().flatten().next().copied()).unwrap_or(0);
+                        // The begin and end of a transaction stand for the whole of it.
+                        let tag = tag.or(batch.tags[last]).unwrap_or(0);
                         return Ok(Err(Failure { tag, errno, kernel }));
                     }
-                    None => waiting -= usize::from(tag.is_some()),
+                    None if index == last => return Ok(Ok(())),
+                    None => {}
                 }
             }
         }
-        Ok(Ok(()))
     }
 
     /// Asks for everything of a kind (`RTM_GETLINK`, …) and hands each answer to `each`.
