@@ -18,6 +18,8 @@ struct Answer {
     body: Vec<u8>,
     /// Sends only so many bytes of the body, then hangs up.
     cut: Option<usize>,
+    /// One byte at a time, with pauses that keep the connection alive.
+    drip: bool,
     /// Does not say how long the body is.
     unbounded: bool,
 }
@@ -101,8 +103,8 @@ impl Fake {
             longest: ms(20),
             idle: ms(500),
             connect: ms(500),
-            document: ms(1000),
-            crawl: ms(1000),
+            document: ms(300),
+            crawl: ms(300),
         };
         pull_patiently(store, &r, &options, &Silent, hasty)
     }
@@ -158,10 +160,16 @@ fn serve(stream: TcpStream, script: &Script, log: &Log) {
             head += &format!("{name}: {value}\r\n");
         }
         let body = &body[..answer.cut.unwrap_or(body.len()).min(body.len())];
-        let sent = stream
-            .write_all(head.as_bytes())
-            .and_then(|()| stream.write_all(b"\r\n"))
-            .and_then(|()| stream.write_all(body));
+        let sent =
+            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).and_then(|()| {
+                match answer.drip {
+                    false => stream.write_all(body),
+                    true => body.chunks(1).try_for_each(|byte| {
+                        std::thread::sleep(Duration::from_millis(20));
+                        stream.write_all(byte)
+                    }),
+                }
+            });
         if sent.is_err() || answer.cut.is_some() || answer.unbounded {
             break;
         }
@@ -276,6 +284,7 @@ fn refusals_in_dockers_words() {
     fake.on("/v2/t/manifests/huge", [ok(OCI_MANIFEST, &vec![b' '; (MAX_DOCUMENT + 1) as usize])]);
     let endless = Answer { unbounded: true, ..ok(OCI_MANIFEST, &vec![b' '; (MAX_DOCUMENT + 1) as usize]) };
     fake.on("/v2/t/manifests/endless", [endless]);
+    fake.on("/v2/t/manifests/drip", [Answer { drip: true, ..ok(OCI_MANIFEST, &[b' '; 1000]) }]);
     fake.on("/v2/t/manifests/both", [ok(OCI_INDEX, br#"{"schemaVersion":2,"manifests":[],"layers":[]}"#)]);
     fake.on("/v2/t/manifests/lie", [ok(OCI_INDEX, b"{}").with("Docker-Content-Digest", "sha256:0")]);
     for (tag, words) in [
@@ -286,6 +295,7 @@ fn refusals_in_dockers_words() {
         ("down", "status 503"),
         ("huge", "more than 4 MiB"),
         ("endless", "more than 4 MiB"),
+        ("drip", "too slow"),
         ("both", "at once"),
         ("lie", "does not match its digest"),
     ] {
@@ -334,6 +344,7 @@ fn hostile_blobs_leave_nothing() {
         (ok("", &vec![b'x'; blob.len()]), "does not match the digest"),
         (Answer { cut: Some(10), ..ok("", &blob) }, "broke"),
         (Answer { cut: Some(10), unbounded: true, ..ok("", &blob) }, "broke"),
+        (Answer { drip: true, ..ok("", &blob) }, "too slow"),
         (Answer::status(404), "does not have it"),
         (Answer::status(307).with("Location", "http://reg.example/x"), "unencrypted"),
     ] {

@@ -19,7 +19,8 @@ impl Store {
     pub(crate) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>> {
         let path = self.blob_path(digest);
         let file = File::open(&path).doing(|| format!("open {}", path.display()))?;
-        let mut bytes = Vec::new();
+        // One read for most: a start waits for this.
+        let mut bytes = Vec::with_capacity(8 << 10);
         file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).doing(|| format!("read {}", path.display()))?;
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
