@@ -118,6 +118,22 @@ impl Host {
         ran.stderr
     }
 
+    /// `rrun ARGS`, which must fail: 125 for input that cannot mean anything, 1 for what the world refuses.
+    /// Its standard error.
+    #[track_caller]
+    pub fn refuses(&self, args: &[&str]) -> String {
+        let ran = self.rrun(args);
+        assert!(
+            matches!(ran.code, 1 | 125),
+            "rrun {args:?}: {}\nstdout: {}\nstderr: {}",
+            ran.code,
+            ran.stdout,
+            ran.stderr
+        );
+        assert!(!ran.stderr.contains("panicked"), "rrun {args:?} panicked: {}", ran.stderr);
+        ran.stderr
+    }
+
     /// `rrun ARGS` as a command still to be spawned (with pipes of the caller's choice).
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(env("RRUN_BIN"));

@@ -56,11 +56,11 @@ fn only_over_shared_networks() {
     let host = Host::new();
     host.ok(&["network", "create", "n1"]);
     host.ok(&["network", "create", "n2"]);
-    host.ok(&["run", "-d", "--network", "n1", "--name", "a", "busybox", "sleep", "1000"]);
-    host.ok(&["run", "-d", "--network", "n2", "--name", "b", "busybox", "sleep", "1000"]);
-    assert!(addresses(&host, "a", "b").is_empty());
-    host.ok(&["network", "connect", "n1", "b"]);
-    assert_eq!(addresses(&host, "a", "b").len(), 1);
+    host.ok(&["run", "-d", "--network", "n1", "--name", "aa", "busybox", "sleep", "1000"]);
+    host.ok(&["run", "-d", "--network", "n2", "--name", "bb", "busybox", "sleep", "1000"]);
+    assert!(addresses(&host, "aa", "bb").is_empty());
+    host.ok(&["network", "connect", "n1", "bb"]);
+    assert_eq!(addresses(&host, "aa", "bb").len(), 1);
     // The default bridge has no names.
     host.ok(&["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]);
     assert!(!host.ok(&["exec", "plain", "cat", "/etc/resolv.conf"]).contains("127.0.0.11"));
@@ -107,7 +107,7 @@ while True:
 fn a_container_may_serve_dns_itself() {
     let host = Host::new();
     host.ok(&["network", "create", "n"]);
-    let id = rrun_tests::peer::serve_as(&host, "udp", &["--network", "n", "--name", "d"], "0.0.0.0", 53, "own");
+    let id = rrun_tests::peer::serve_as(&host, "udp", &["--network", "n", "--name", "dd"], "0.0.0.0", 53, "own");
     let out = host.ok(&[
         "run",
         "--rm",
@@ -118,10 +118,10 @@ fn a_container_may_serve_dns_itself() {
         "busybox",
         "sh",
         "-c",
-        "/peer call-udp $(nslookup d | awk '/^Address/{a=$NF} END{print a}') 53",
+        "/peer call-udp $(nslookup dd | awk '/^Address/{a=$NF} END{print a}') 53",
     ]);
     assert!(out.starts_with("own "), "{out}");
-    assert_eq!(addresses(&host, &id, "d").len(), 1, "and its resolver still answers");
+    assert_eq!(addresses(&host, &id, "dd").len(), 1, "and its resolver still answers");
 }
 
 #[test]

@@ -12,32 +12,32 @@ fn up(host: &Host, flags: &[&str]) -> String {
 #[test]
 fn codes_output_and_input() {
     let host = Host::new();
-    let c = up(&host, &["--name", "c", "-e", "FROM_RUN=1", "-w", "/tmp"]);
-    assert_eq!(host.ok(&["exec", "c", "sh", "-c", "echo $FROM_RUN; pwd; hostname"]), format!("1\n/tmp\n{}", &c[..12]));
-    assert_eq!(host.rrun(&["exec", "c", "sh", "-c", "exit 42"]).code, 42);
-    assert_eq!(host.rrun(&["exec", "c", "sh", "-c", "kill -9 $$"]).code, 137);
-    let e = host.rrun(&["exec", "c", "nope"]).expect(127);
+    let c = up(&host, &["--name", "cc", "-e", "FROM_RUN=1", "-w", "/tmp"]);
+    assert_eq!(host.ok(&["exec", "cc", "sh", "-c", "echo $FROM_RUN; pwd; hostname"]), format!("1\n/tmp\n{}", &c[..12]));
+    assert_eq!(host.rrun(&["exec", "cc", "sh", "-c", "exit 42"]).code, 42);
+    assert_eq!(host.rrun(&["exec", "cc", "sh", "-c", "kill -9 $$"]).code, 137);
+    let e = host.rrun(&["exec", "cc", "nope"]).expect(127);
     assert!(e.stderr.contains("exec: \"nope\": executable file not found in $PATH"), "{}", e.stderr);
-    host.rrun(&["exec", "c", "/etc"]).expect(126);
+    host.rrun(&["exec", "cc", "/etc"]).expect(126);
     assert_eq!(
-        host.ok(&["exec", "-e", "A=b", "-w", "/etc", "-u", "33", "c", "sh", "-c", "echo $A; pwd; id -u"]),
+        host.ok(&["exec", "-e", "A=b", "-w", "/etc", "-u", "33", "cc", "sh", "-c", "echo $A; pwd; id -u"]),
         "b\n/etc\n33"
     );
-    let ran = host.rrun(&["exec", "c", "sh", "-c", "echo out; echo err >&2"]);
+    let ran = host.rrun(&["exec", "cc", "sh", "-c", "echo out; echo err >&2"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("out\n", "err\n"));
     let e = host.fails(1, &["exec", "nope", "true"]);
     assert!(e.contains("No such container: nope"), "{e}");
-    host.ok(&["stop", "-t", "0", "c"]);
-    let e = host.fails(1, &["exec", "c", "true"]);
+    host.ok(&["stop", "-t", "0", "cc"]);
+    let e = host.fails(1, &["exec", "cc", "true"]);
     assert!(e.contains("is not running"), "{e}");
 }
 
 #[test]
 fn every_byte_both_ways() {
     let host = Host::new();
-    up(&host, &["--name", "c"]);
+    up(&host, &["--name", "cc"]);
     let mut child =
-        host.command(&["exec", "-i", "c", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
+        host.command(&["exec", "-i", "cc", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
     let sent: Vec<u8> = (0..20_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let mut stdin = child.stdin.take().expect("piped");
     let copy = sent.clone();
@@ -52,10 +52,10 @@ fn every_byte_both_ways() {
 #[test]
 fn detached_goes_on_alone() {
     let host = Host::new();
-    up(&host, &["--name", "c"]);
-    assert_eq!(host.ok(&["exec", "-d", "c", "sh", "-c", "echo there > /tmp/f; sleep 1000"]), "");
-    eventually("it ran", || (host.rrun(&["exec", "c", "cat", "/tmp/f"]).stdout == "there\n").then_some(()));
-    assert!(host.ok(&["exec", "c", "ps", "-o", "args"]).contains("sleep 1000"));
+    up(&host, &["--name", "cc"]);
+    assert_eq!(host.ok(&["exec", "-d", "cc", "sh", "-c", "echo there > /tmp/f; sleep 1000"]), "");
+    eventually("it ran", || (host.rrun(&["exec", "cc", "cat", "/tmp/f"]).stdout == "there\n").then_some(()));
+    assert!(host.ok(&["exec", "cc", "ps", "-o", "args"]).contains("sleep 1000"));
 }
 
 #[test]
@@ -94,16 +94,16 @@ fn confined_like_the_container() {
 #[test]
 fn works_without_a_monitor() {
     let host = Host::new();
-    let c = up(&host, &["--name", "c"]);
+    let c = up(&host, &["--name", "cc"]);
     let init: i32 = host.ok(&["inspect", "-f", "{{.State.Pid}}", &c]).parse().expect("a pid");
     let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).expect("stat");
     let monitor: i32 =
         stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(1)).and_then(|p| p.parse().ok()).expect("a parent");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL)
         .expect("kill the monitor");
-    assert_eq!(host.ok(&["exec", "c", "echo", "still here"]), "still here");
-    assert_eq!(host.ok(&["ps", "--format", "{{.Names}} {{.State}}"]), "c running");
-    host.ok(&["stop", "-t", "1", "c"]);
-    assert_eq!(host.ok(&["inspect", "-f", "{{.State.Running}}", "c"]), "false");
-    host.ok(&["rm", "c"]);
+    assert_eq!(host.ok(&["exec", "cc", "echo", "still here"]), "still here");
+    assert_eq!(host.ok(&["ps", "--format", "{{.Names}} {{.State}}"]), "cc running");
+    host.ok(&["stop", "-t", "1", "cc"]);
+    assert_eq!(host.ok(&["inspect", "-f", "{{.State.Running}}", "cc"]), "false");
+    host.ok(&["rm", "cc"]);
 }

@@ -49,14 +49,14 @@ fn monitor_and_program_are_killed_together() {
 #[test]
 fn the_program_is_killed() {
     let host = Host::new();
-    let c = host.ok(&["run", "-d", "--name", "c", "-p", "8080:80", "busybox", "sleep", "1000"]);
+    let c = host.ok(&["run", "-d", "--name", "cc", "-p", "8080:80", "busybox", "sleep", "1000"]);
     kill(Pid::from_raw(init_of(&host, &c)), Signal::SIGKILL).expect("kill");
     // The monitor cleans up by itself: no command is run in between.
     eventually("the lease is gone", || {
         host.sh(&format!("find {}/networks -path '*leases/1*' | wc -l", host.state().display())).eq("0").then_some(())
     });
     assert_eq!(host.nft_elements("open4").len(), 0);
-    assert_eq!(host.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "c"]), "exited 137");
+    assert_eq!(host.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "cc"]), "exited 137");
 }
 
 #[test]
@@ -161,13 +161,13 @@ fn a_pull_is_killed_at_any_moment() {
 #[test]
 fn a_veth_or_the_network_state_is_deleted_by_hand() {
     let host = Host::new();
-    let c = host.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
+    let c = host.ok(&["run", "-d", "--name", "cc", "busybox", "sleep", "1000"]);
     let veth = host.ip("link show type veth")[0]["ifname"].as_str().expect("a veth").to_string();
     host.sh(&format!("ip link del {veth}"));
     assert!(host.ok(&["ps"]).contains("Up "));
     host.ok(&["stop", "-t", "0", &c]);
-    host.ok(&["start", "c"]);
-    assert!(host.ok(&["exec", "c", "ip", "addr", "show", "eth0"]).contains("172.17.0.2"));
+    host.ok(&["start", "cc"]);
+    assert!(host.ok(&["exec", "cc", "ip", "addr", "show", "eth0"]).contains("172.17.0.2"));
     host.sh(&format!("rm -rf {}/networks", host.state().display()));
-    host.ok(&["rm", "-f", "c"]);
+    host.ok(&["rm", "-f", "cc"]);
 }

@@ -99,11 +99,11 @@ fn load_every_format() {
     // Through standard input.
     host.sh(&format!("{} load < {d}/docker.tar", rrun_tests::host::env("RRUN_BIN")));
     assert_eq!(host.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]), "formats:1");
-    let e = host.fails(1, &["load", "-i", "/nonexistent.tar"]);
+    let e = host.refuses(&["load", "-i", "/nonexistent.tar"]);
     assert!(e.contains("/nonexistent.tar") && e.contains("hint:"), "{e}");
     host.sh(&format!("head -c 100000 {d}/docker.tar > {d}/cut.tar; echo nonsense > {d}/text"));
     for broken in ["cut.tar", "text"] {
-        host.fails(1, &["load", "-i", &format!("{d}/{broken}")]);
+        host.refuses(&["load", "-i", &format!("{d}/{broken}")]);
     }
 }
 
@@ -227,7 +227,7 @@ fn hostile_images_leave_nothing_and_reach_nothing() {
         json!({}),
     );
     host.sh(&format!("cd {}/blobs/sha256; big=$(ls -S | head -n1); printf x >> $big", dir.display()));
-    let e = host.fails(1, &["load", "-i", dir.to_str().expect("UTF-8")]);
+    let e = host.refuses(&["load", "-i", dir.to_str().expect("UTF-8")]);
     assert!(e.contains("hint:"), "{e}");
     assert_eq!(
         host.try_sh(&format!("ls -A {}/layers 2>/dev/null | grep -v lock", host.root().display()))

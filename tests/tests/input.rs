@@ -110,7 +110,7 @@ fn a_full_disk() {
         "run",
         "-d",
         "--name",
-        "r",
+        "rr",
         "--network",
         "none",
         "busybox",
@@ -130,11 +130,11 @@ fn a_full_disk() {
     let ran = with(&["import", &rrun_tests::host::env("RRUN_ROOTFS"), "again"]);
     assert!(ran.code != 0 && ran.stderr.contains("space"), "{}", ran.stderr);
     // …and what is there can be seen, stopped and removed.
-    assert!(with(&["ps"]).expect(0).stdout.contains(" r"));
-    with(&["logs", "--tail", "1", "r"]).expect(0);
-    with(&["stop", "r"]).expect(0);
-    assert_eq!(with(&["wait", "r"]).expect(0).stdout.trim(), "3", "the exit code is kept");
-    with(&["rm", "r"]).expect(0);
+    assert!(with(&["ps"]).expect(0).stdout.contains(" rr"));
+    with(&["logs", "--tail", "1", "rr"]).expect(0);
+    with(&["stop", "rr"]).expect(0);
+    assert_eq!(with(&["wait", "rr"]).expect(0).stdout.trim(), "3", "the exit code is kept");
+    with(&["rm", "rr"]).expect(0);
     assert_eq!(with(&["ps", "-aq"]).expect(0).stdout, "");
     host.sh(&format!("umount -l {r}; rmdir {r}"));
 }
@@ -142,16 +142,14 @@ fn a_full_disk() {
 #[test]
 fn a_missing_nft() {
     let host = Host::new();
-    let mut c = host.command(&["run", "--rm", "busybox", "true"]);
-    c.env("PATH", "/nonexistent");
-    let out = c.output().expect("run");
-    let err = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(125), "{err}");
-    assert!(err.contains("nft") && err.contains("hint:"), "{err}");
+    // rrun looks in the usual places too, not only in $PATH: a file that cannot be executed lies over it.
+    let nft = host.sh("readlink -f $(command -v nft)");
+    host.sh(&format!("mount --bind /dev/null {nft}"));
+    let ran = host.rrun(&["run", "--rm", "busybox", "true"]).expect(125);
+    assert!(ran.stderr.contains("nft") && ran.stderr.contains("hint:"), "{}", ran.stderr);
     assert_eq!(host.ok(&["ps", "-aq"]), "");
-    let mut c = host.command(&["run", "--rm", "--network", "none", "busybox", "echo", "fine"]);
-    c.env("PATH", "/nonexistent");
-    assert_eq!(c.output().expect("run").stdout, b"fine\n", "no network, no nft");
+    assert_eq!(host.ok(&["run", "--rm", "--network", "none", "busybox", "echo", "fine"]), "fine", "no network, no nft");
+    host.sh(&format!("umount {nft}"));
 }
 
 #[test]

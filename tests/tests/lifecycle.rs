@@ -16,7 +16,7 @@ fn create_start_stop_start_remove() {
     let id = host.ok(&[
         "create",
         "--name",
-        "c",
+        "cc",
         "--network",
         "none",
         "busybox",
@@ -25,31 +25,31 @@ fn create_start_stop_start_remove() {
         "echo up; trap 'exit 0' TERM; while :; do sleep 0.05; done",
     ]);
     assert_eq!(id.len(), 64);
-    assert_eq!(state(&host, "c"), "created");
+    assert_eq!(state(&host, "cc"), "created");
     assert_eq!(host.ok(&["ps", "-q"]), "");
     assert_eq!(host.ok(&["ps", "-aq"]), id[..12]);
-    assert_eq!(host.ok(&["start", "c"]), "c");
+    assert_eq!(host.ok(&["start", "cc"]), "cc");
     assert_eq!(state(&host, &id[..6]), "running");
-    assert_eq!(host.ok(&["start", "c"]), "c", "starting a running container is no error");
-    let e = host.fails(1, &["rm", "c"]);
+    assert_eq!(host.ok(&["start", "cc"]), "cc", "starting a running container is no error");
+    let e = host.fails(1, &["rm", "cc"]);
     assert!(
         e.contains(
-            "cannot remove container \"c\": container is running: stop the container before removing or force remove"
+            "cannot remove container \"cc\": container is running: stop the container before removing or force remove"
         ),
         "{e}"
     );
-    eventually("it is up", || host.rrun(&["logs", "c"]).stdout.contains("up").then_some(()));
-    assert_eq!(host.ok(&["stop", "c"]), "c");
-    assert_eq!(state(&host, "c"), "exited");
-    assert_eq!(host.ok(&["stop", "c"]), "c", "stopping a stopped container is no error");
-    assert_eq!(host.ok(&["wait", "c"]), "0");
-    host.ok(&["start", "c"]);
-    eventually("both lives are in the log", || (host.rrun(&["logs", "c"]).stdout == "up\nup\n").then_some(()));
-    assert_eq!(host.ok(&["rm", "-f", "c"]), "c");
+    eventually("it is up", || host.rrun(&["logs", "cc"]).stdout.contains("up").then_some(()));
+    assert_eq!(host.ok(&["stop", "cc"]), "cc");
+    assert_eq!(state(&host, "cc"), "exited");
+    assert_eq!(host.ok(&["stop", "cc"]), "cc", "stopping a stopped container is no error");
+    assert_eq!(host.ok(&["wait", "cc"]), "0");
+    host.ok(&["start", "cc"]);
+    eventually("both lives are in the log", || (host.rrun(&["logs", "cc"]).stdout == "up\nup\n").then_some(()));
+    assert_eq!(host.ok(&["rm", "-f", "cc"]), "cc");
     assert_eq!(host.ok(&["ps", "-aq"]), "");
-    let e = host.fails(1, &["rm", "c"]);
-    assert!(e.contains("No such container: c"), "{e}");
-    host.ok(&["rm", "-f", "c"]);
+    let e = host.fails(1, &["rm", "cc"]);
+    assert!(e.contains("No such container: cc"), "{e}");
+    host.ok(&["rm", "-f", "cc"]);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn kill_sends_any_signal() {
         "run",
         "-d",
         "--name",
-        "c",
+        "cc",
         "--network",
         "none",
         "busybox",
@@ -107,23 +107,23 @@ fn kill_sends_any_signal() {
         "-c",
         "trap 'echo hup' HUP; echo up; while :; do sleep 0.05; done",
     ]);
-    eventually("it is up", || host.rrun(&["logs", "c"]).stdout.contains("up").then_some(()));
-    assert_eq!(host.ok(&["kill", "-s", "HUP", "c"]), "c");
-    eventually("it got the signal", || host.rrun(&["logs", "c"]).stdout.contains("hup").then_some(()));
-    host.ok(&["kill", "-s", "9", "c"]);
-    assert_eq!(host.ok(&["wait", "c"]), "137");
-    let e = host.fails(1, &["kill", "c"]);
+    eventually("it is up", || host.rrun(&["logs", "cc"]).stdout.contains("up").then_some(()));
+    assert_eq!(host.ok(&["kill", "-s", "HUP", "cc"]), "cc");
+    eventually("it got the signal", || host.rrun(&["logs", "cc"]).stdout.contains("hup").then_some(()));
+    host.ok(&["kill", "-s", "9", "cc"]);
+    assert_eq!(host.ok(&["wait", "cc"]), "137");
+    let e = host.fails(1, &["kill", "cc"]);
     assert!(e.contains("is not running"), "{e}");
-    let e = host.rrun(&["kill", "-s", "NONSENSE", "c"]);
+    let e = host.rrun(&["kill", "-s", "NONSENSE", "cc"]);
     assert!(e.code != 0 && e.stderr.contains("NONSENSE"), "{}", e.stderr);
 }
 
 #[test]
 fn wait_waits_for_the_end() {
     let host = Host::new();
-    host.ok(&["run", "-d", "--name", "c", "--network", "none", "busybox", "sh", "-c", "sleep 0.5; exit 9"]);
-    assert_eq!(host.ok(&["wait", "c"]), "9");
-    assert_eq!(state(&host, "c"), "exited");
+    host.ok(&["run", "-d", "--name", "cc", "--network", "none", "busybox", "sh", "-c", "sleep 0.5; exit 9"]);
+    assert_eq!(host.ok(&["wait", "cc"]), "9");
+    assert_eq!(state(&host, "cc"), "exited");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn inspect_has_dockers_fields() {
         "run",
         "-d",
         "--name",
-        "c",
+        "cc",
         "-e",
         "A=b",
         "-l",
@@ -186,9 +186,9 @@ fn inspect_has_dockers_fields() {
         "sleep",
         "1000",
     ]);
-    let doc: Value = serde_json::from_str(&host.ok(&["inspect", "c"])).expect("JSON");
+    let doc: Value = serde_json::from_str(&host.ok(&["inspect", "cc"])).expect("JSON");
     let c = &doc[0];
-    assert_eq!(c["Name"], "/c");
+    assert_eq!(c["Name"], "/cc");
     assert_eq!(c["Path"], "sleep");
     assert_eq!(c["Args"][0], "1000");
     assert_eq!(c["State"]["Running"], true);
@@ -206,9 +206,9 @@ fn inspect_has_dockers_fields() {
     assert_eq!(net[0]["Driver"], "bridge");
     let image: Value = serde_json::from_str(&host.ok(&["inspect", "busybox"])).expect("JSON");
     assert!(image[0]["RepoTags"].as_array().is_some_and(|t| t.iter().any(|v| v == "busybox:latest")));
-    let ran = host.rrun(&["inspect", "c", "no-such-thing"]).expect(1);
+    let ran = host.rrun(&["inspect", "cc", "no-such-thing"]).expect(1);
     assert!(ran.stderr.contains("No such object: no-such-thing"), "{}", ran.stderr);
-    assert!(ran.stdout.contains("\"/c\""), "what was found is printed");
+    assert!(ran.stdout.contains("\"/cc\""), "what was found is printed");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn logs_follow_tail_and_timestamps() {
         "run",
         "-d",
         "--name",
-        "c",
+        "cc",
         "--network",
         "none",
         "busybox",
@@ -226,14 +226,14 @@ fn logs_follow_tail_and_timestamps() {
         "-c",
         "for i in 1 2 3; do echo line $i; done; sleep 0.6; echo last; printf no-newline",
     ]);
-    let mut follow = host.command(&["logs", "-f", "c"]).stdout(Stdio::piped()).spawn().expect("spawn");
+    let mut follow = host.command(&["logs", "-f", "cc"]).stdout(Stdio::piped()).spawn().expect("spawn");
     let mut text = String::new();
     std::io::Read::read_to_string(follow.stdout.as_mut().expect("piped"), &mut text).expect("read");
     assert!(follow.wait().expect("wait").success(), "logs -f ends with the container");
     assert_eq!(text, "line 1\nline 2\nline 3\nlast\nno-newline");
-    assert_eq!(host.rrun(&["logs", "--tail", "2", "c"]).stdout, "last\nno-newline");
-    assert_eq!(host.rrun(&["logs", "-n", "0", "c"]).stdout, "");
-    let stamped = host.rrun(&["logs", "-t", "--tail", "1", "c"]).stdout;
+    assert_eq!(host.rrun(&["logs", "--tail", "2", "cc"]).stdout, "last\nno-newline");
+    assert_eq!(host.rrun(&["logs", "-n", "0", "cc"]).stdout, "");
+    let stamped = host.rrun(&["logs", "-t", "--tail", "1", "cc"]).stdout;
     assert!(stamped.starts_with("20") && stamped.ends_with("Z no-newline"), "{stamped}");
     host.ok(&["run", "--name", "quiet", "--log-driver", "none", "--network", "none", "busybox", "echo", "x"]);
     let e = host.rrun(&["logs", "quiet"]);
@@ -246,7 +246,7 @@ fn a_long_log_is_complete_and_valid() {
     host.ok(&[
         "run",
         "--name",
-        "c",
+        "cc",
         "--network",
         "none",
         "busybox",
@@ -254,13 +254,13 @@ fn a_long_log_is_complete_and_valid() {
         "-c",
         "seq 1 200000; head -c 40000 /dev/zero | tr '\\0' x; printf '\\377\\n'",
     ]);
-    let out = host.rrun(&["logs", "c"]).expect(0).stdout;
+    let out = host.rrun(&["logs", "cc"]).expect(0).stdout;
     let mut lines = out.lines();
     for n in 1..=200_000 {
         assert_eq!(lines.next().and_then(|l| l.parse::<i32>().ok()), Some(n));
     }
     assert_eq!(lines.next().map(|l| l.chars().filter(|c| *c == 'x').count()), Some(40_000));
-    let id = host.ok(&["inspect", "-f", "{{.Id}}", "c"]);
+    let id = host.ok(&["inspect", "-f", "{{.Id}}", "cc"]);
     let log =
         std::fs::read_to_string(host.outside(host.root().join("containers").join(id).join("log"))).expect("the log");
     for line in log.lines() {
@@ -272,11 +272,11 @@ fn a_long_log_is_complete_and_valid() {
 #[test]
 fn rm_takes_several_and_goes_on_after_an_error() {
     let host = Host::new();
-    for name in ["a", "b"] {
+    for name in ["aa", "bb"] {
         host.ok(&["create", "--name", name, "--network", "none", "busybox", "true"]);
     }
-    let ran = host.rrun(&["rm", "a", "nope", "b"]).expect(1);
-    assert_eq!(ran.stdout, "a\nb\n");
+    let ran = host.rrun(&["rm", "aa", "nope", "bb"]).expect(1);
+    assert_eq!(ran.stdout, "aa\nbb\n");
     assert!(ran.stderr.contains("No such container: nope"), "{}", ran.stderr);
 }
 
@@ -302,21 +302,26 @@ fn names_and_ids_are_checked() {
 #[test]
 fn start_attached_and_interactive() {
     let host = Host::new();
-    host.ok(&["create", "--name", "c", "-i", "--network", "none", "busybox", "cat"]);
+    host.ok(&["create", "--name", "cc", "-i", "--network", "none", "busybox", "cat"]);
     let mut child =
-        host.command(&["start", "-a", "-i", "c"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
+        host.command(&["start", "-a", "-i", "cc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
     std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"through\n").expect("write");
     let out = child.wait_with_output().expect("wait");
     assert_eq!(out.stdout, b"through\n");
-    host.ok(&["create", "--name", "f", "--network", "none", "busybox", "sh", "-c", "exit 4"]);
-    assert_eq!(host.rrun(&["start", "-a", "f"]).code, 4);
+    host.ok(&["create", "--name", "ff", "--network", "none", "busybox", "sh", "-c", "exit 4"]);
+    assert_eq!(host.rrun(&["start", "-a", "ff"]).code, 4);
 }
 
 #[test]
-fn a_failed_start_says_why_and_can_be_removed() {
+fn a_failed_start_says_why_and_leaves_what_was_there() {
     let host = Host::new();
+    // `run` made it, so `run` takes it back: the name is free for the corrected command.
     let ran = host.rrun(&["run", "-d", "--name", "bad", "--network", "none", "busybox", "no-such-program"]).expect(127);
     assert!(ran.stderr.contains("executable file not found"), "{}", ran.stderr);
+    assert_eq!(host.ok(&["ps", "-aq"]), "");
+    // `start` did not make it, and leaves it as it was.
+    host.ok(&["create", "--name", "bad", "--network", "none", "busybox", "no-such-program"]);
+    assert_ne!(host.rrun(&["start", "bad"]).code, 0);
     assert_eq!(state(&host, "bad"), "created");
     host.ok(&["rm", "bad"]);
 }

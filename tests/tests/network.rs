@@ -153,7 +153,7 @@ fn networks_are_isolated_from_each_other() {
     let host = Host::new().with_lan();
     host.ok(&["network", "create", "--ipv6", "one"]);
     host.ok(&["network", "create", "--ipv6", "two"]);
-    let a = serve_as(&host, "tcp", &["--network", "one", "--name", "a"], "::", 80, "a");
+    let a = serve_as(&host, "tcp", &["--network", "one", "--name", "aa"], "::", 80, "a");
     let net = |f: &str| host.ok(&["inspect", "-f", &format!("{{{{.NetworkSettings.Networks.one.{f}}}}}"), &a]);
     let (v4, v6) = (net("IPAddress"), net("GlobalIPv6Address"));
     let call_from = |network: &str, addr: &str| {
@@ -225,9 +225,9 @@ fn host_and_container_networks() {
 fn connect_and_disconnect_live_and_stopped() {
     let host = Host::new();
     host.ok(&["network", "create", "extra"]);
-    serve(&host, &["--name", "c", "-p", "8080:80"], 80, "c");
-    host.ok(&["network", "connect", "--ip", "172.18.0.77", "--alias", "aka", "extra", "c"]);
-    let addr = host.ok(&["exec", "c", "ip", "-o", "-4", "addr", "show", "eth1"]);
+    serve(&host, &["--name", "cc", "-p", "8080:80"], 80, "c");
+    host.ok(&["network", "connect", "--ip", "172.18.0.77", "--alias", "aka", "extra", "cc"]);
+    let addr = host.ok(&["exec", "cc", "ip", "-o", "-4", "addr", "show", "eth1"]);
     assert!(addr.contains("172.18.0.77/16"), "{addr}");
     assert!(inspect(&host, "extra")["Containers"].as_object().is_some_and(|c| c.len() == 1));
     let out = host.ok(&[
@@ -244,20 +244,23 @@ fn connect_and_disconnect_live_and_stopped() {
     ]);
     assert!(out.starts_with("c ") && out.ends_with('1'), "{out}");
     let e = host.fails(1, &["network", "rm", "extra"]);
-    assert!(e.contains("error while removing network: network extra has active endpoints (name:\"c\""), "{e}");
-    host.ok(&["network", "disconnect", "bridge", "c"]);
-    assert_ne!(host.rrun(&["exec", "c", "ip", "link", "show", "eth0"]).code, 0);
-    assert!(host.ok(&["exec", "c", "ip", "route", "show", "default"]).contains("172.18.0.1"), "the gateway moves over");
+    assert!(e.contains("error while removing network: network extra has active endpoints (name:\"cc\""), "{e}");
+    host.ok(&["network", "disconnect", "bridge", "cc"]);
+    assert_ne!(host.rrun(&["exec", "cc", "ip", "link", "show", "eth0"]).code, 0);
+    assert!(
+        host.ok(&["exec", "cc", "ip", "route", "show", "default"]).contains("172.18.0.1"),
+        "the gateway moves over"
+    );
     assert!(host.sh(&call("127.0.0.1", 8080)).starts_with("c "), "the published port follows");
-    host.ok(&["stop", "-t", "0", "c"]);
-    host.ok(&["network", "connect", "bridge", "c"]);
-    host.ok(&["network", "disconnect", "extra", "c"]);
-    host.ok(&["start", "c"]);
-    assert!(host.ok(&["exec", "c", "ip", "-o", "-4", "addr"]).contains("172.17.0."));
-    let e = host.fails(1, &["network", "disconnect", "extra", "c"]);
+    host.ok(&["stop", "-t", "0", "cc"]);
+    host.ok(&["network", "connect", "bridge", "cc"]);
+    host.ok(&["network", "disconnect", "extra", "cc"]);
+    host.ok(&["start", "cc"]);
+    assert!(host.ok(&["exec", "cc", "ip", "-o", "-4", "addr"]).contains("172.17.0."));
+    let e = host.fails(1, &["network", "disconnect", "extra", "cc"]);
     assert!(e.contains("is not connected to network extra"), "{e}");
     host.ok(&["network", "rm", "extra"]);
-    let e = host.fails(1, &["network", "connect", "host", "c"]);
+    let e = host.fails(1, &["network", "connect", "host", "cc"]);
     assert!(
         e.contains("cannot connect container to host network - container must be created in host network mode"),
         "{e}"

@@ -118,8 +118,8 @@ fn the_callers_terminal_is_put_back() {
 #[test]
 fn exec_on_a_terminal() {
     let host = Host::new();
-    host.ok(&["run", "-d", "--name", "c", "--network", "none", "busybox", "sleep", "1000"]);
-    let mut s = Session::start(host.command(&["exec", "-it", "c", "sh"]), 20, 70);
+    host.ok(&["run", "-d", "--name", "cc", "--network", "none", "busybox", "sleep", "1000"]);
+    let mut s = Session::start(host.command(&["exec", "-it", "cc", "sh"]), 20, 70);
     s.expect("# ");
     s.send("stty size; exit 3\n");
     s.expect("20 70");
@@ -130,13 +130,13 @@ fn exec_on_a_terminal() {
 fn detach_and_attach_again() {
     let host = Host::new();
     let mut s =
-        Session::start(host.command(&["run", "-it", "--name", "c", "--network", "none", "busybox", "sh"]), 24, 80);
+        Session::start(host.command(&["run", "-it", "--name", "cc", "--network", "none", "busybox", "sh"]), 24, 80);
     s.expect("# ");
     s.send("\u{10}\u{11}");
     let (code, _) = s.end();
     assert_eq!(code, 0, "detached");
-    assert_eq!(host.ok(&["ps", "--format", "{{.Names}}"]), "c");
-    let mut s = Session::start(host.command(&["attach", "c"]), 24, 80);
+    assert_eq!(host.ok(&["ps", "--format", "{{.Names}}"]), "cc");
+    let mut s = Session::start(host.command(&["attach", "cc"]), 24, 80);
     s.send("echo ba\"\"ck; exit 5\n");
     s.expect("back");
     assert_eq!(s.end().0, 5);

@@ -34,7 +34,7 @@ impl View {
             bindings: Vec::new(),
             state,
         };
-        if view.is_running() {
+        if view.state.status == Status::Running {
             let netstack = ctx.netstack();
             view.bindings = netstack.bindings_of(&record.id)?;
             view.endpoints = netstack.endpoints_of(&record.id)?;
