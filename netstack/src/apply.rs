@@ -235,6 +235,9 @@ pub(crate) fn create_bridge(route: &mut Socket, network: &Network) -> Result<boo
     if network.enable_ipv6 {
         sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
         sysctl(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
+        // Until its link-local address has been checked for duplicates (up to two seconds), the
+        // bridge could not look for the containers behind it.
+        sysctl(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
     } else {
         sysctl_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
     }

@@ -274,7 +274,7 @@ impl Action for Step {
                 }
                 let _ = write!(
                     out,
-                    "\nsysctl -w net.ipv4.conf.{bridge}.route_localnet=1 net.ipv6.conf.{bridge}.accept_ra=0\
+                    "\nsysctl -w net.ipv4.conf.{bridge}.route_localnet=1 net.ipv6.conf.{bridge}.accept_ra=0 net.ipv6.conf.{bridge}.accept_dad=0\
                      \nip link set {bridge} up"
                 );
                 Some(out)

@@ -294,6 +294,59 @@ fn nothing_is_left_by_close_by_undo_or_by_failure() {
 }
 
 #[test]
+fn names_are_answered_inside() {
+    on_a_host("names", |host| {
+        host.network("front", |r| r.enable_ipv6 = true);
+        let db = host.start("ddb", &["front"], &[]);
+        let mut web = host.start("aaa", &["front"], &[]);
+        let found = resolve_while_served(&mut web, "ddb");
+        assert_eq!(found, [db.ip().to_string()]);
+        assert_eq!(resolve_while_served(&mut web, "aaa.front"), [web.ip().to_string()]);
+        host.stop(db);
+        host.stop(web);
+
+        // From the default bridge, where there are no names, to a network that has them.
+        let db = host.start("ddb", &["front"], &[]);
+        let mut late = host.start("bbb", &["bridge"], &[]);
+        let request = host.request("bbb", &[], &[]);
+        let config = EndpointConfig { network: "front".into(), aliases: vec!["me".into()], ..Default::default() };
+        let e = host.net.connect(&request, &config, late.ns.as_fd()).unwrap();
+        late.sandbox.refresh().unwrap();
+        assert_eq!(resolve_while_served(&mut late, "ddb"), [db.ip().to_string()]);
+        assert_eq!(resolve_while_served(&mut late, "me"), [e.ipv4.unwrap().to_string()]);
+        host.stop(db);
+        host.stop(late);
+    });
+}
+
+#[test]
+fn udp_follows_the_container_that_publishes_now() {
+    on_a_host("udp", |host| {
+        // A client that never stops sending from one port keeps its conntrack entry alive.
+        let client = inside(&host.lan, || std::net::UdpSocket::bind((LAN_NEIGHBOUR, 0)).unwrap());
+        client.set_read_timeout(Some(std::time::Duration::from_secs(3))).unwrap();
+        let ask = || {
+            client.send_to(b"?", (LAN_HOST, 5353)).unwrap();
+            let mut buf = [0; 64];
+            client.recv(&mut buf).map(|n| String::from_utf8_lossy(&buf[..n]).into_owned())
+        };
+        let spare = host.start("ccc", &["bridge"], &[]);
+        let first = host.start("aaa", &["bridge"], &["5353:53/udp"]);
+        first.echo_udp(53, "first");
+        assert_eq!(ask().unwrap(), "first");
+        let gone = first.ip();
+        host.stop(first);
+        host.stop(spare);
+        client.send_to(b"?", (LAN_HOST, 5353)).unwrap();
+        let second = host.start("bbb", &["bridge"], &["5353:53/udp"]);
+        second.echo_udp(53, "second");
+        assert_ne!(second.ip(), gone);
+        assert_eq!(ask().unwrap(), "second");
+        host.stop(second);
+    });
+}
+
+#[test]
 fn networks_come_and_go_while_it_runs() {
     on_a_host("live", |host| {
         host.network("front", |r| r.enable_ipv6 = true);

@@ -108,7 +108,7 @@ fn leases_of_the_dead_are_free() {
 #[test]
 fn explicit_addresses_are_exact() {
     let bed = Bed::new("exact", "10.0.0.0/24");
-    let mut taken = |ip: &str| bed.lease("b", Some(ip)).map_err(|e| e.to_string());
+    let taken = |ip: &str| bed.lease("b", Some(ip)).map_err(|e| e.to_string());
     assert_eq!(taken("10.0.0.2"), Ok("10.0.0.2".into()));
     assert_eq!(taken("10.0.0.2"), Ok("10.0.0.2".into()), "its own, left from a crash");
     for ip in ["10.0.0.0", "10.0.0.1", "10.0.0.255"] {

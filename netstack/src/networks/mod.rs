@@ -22,6 +22,7 @@ use plan::{Error, Kind, Result, ResultExt};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -102,7 +103,8 @@ impl Netstack {
     fn stored(&self) -> Result<Vec<Network>> {
         let mut all = Vec::new();
         let entries = match std::fs::read_dir(self.dir()) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(all),
+            // `explain` runs without privilege, and then sees a host without networks.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(all),
             other => other.doing(|| format!("list {}", self.dir().display()))?,
         };
         for entry in entries.flatten() {
@@ -120,9 +122,10 @@ impl Netstack {
     /// Errors: `network X not found`; `network X is ambiguous (N matches found based on ID prefix)`.
     pub fn network(&self, wanted: &str) -> Result<Network> {
         if let Some((name, driver)) = PREDEFINED.into_iter().find(|(n, _)| *n == wanted || predefined_id(n) == wanted) {
-            return match self.load(&self.record(&predefined_id(name)))? {
-                Some(network) => Ok(network),
-                None => self.predefined(name, driver, &self.stored()?),
+            return match self.load(&self.record(&predefined_id(name))) {
+                Ok(Some(network)) => Ok(network),
+                Err(e) if e.errno != Some(libc::EACCES) => Err(e),
+                _ => self.predefined(name, driver, &self.stored()?),
             };
         }
         let not_found = || {
@@ -217,7 +220,7 @@ impl Netstack {
         match std::os::unix::fs::symlink(format!("../{}.json", network.id), &link) {
             Ok(()) => Ok(()),
             // The name of a network that was removed halfway; the lock says that nobody has it.
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 std::fs::remove_file(&link).doing(|| format!("remove {}", link.display()))?;
                 std::os::unix::fs::symlink(format!("../{}.json", network.id), &link)
                     .doing(|| format!("create {}", link.display()))

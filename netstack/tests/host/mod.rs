@@ -151,6 +151,17 @@ impl Container {
         self.sandbox.endpoints()[0].ipv6.unwrap().into()
     }
 
+    /// Answers every datagram with `word`.
+    pub fn echo_udp(&self, port: u16, word: &'static str) {
+        let socket = inside(&self.ns, || std::net::UdpSocket::bind(("0.0.0.0", port)).unwrap());
+        thread::spawn(move || {
+            let mut buf = [0; 64];
+            while let Ok((_, from)) = socket.recv_from(&mut buf) {
+                let _ = socket.send_to(word.as_bytes(), from);
+            }
+        });
+    }
+
     fn listen(&self, port: u16) -> TcpListener {
         inside(&self.ns, || TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port))).unwrap())
     }
@@ -177,6 +188,47 @@ pub fn ask_while_served(
         }
         client.join().unwrap()
     })
+}
+
+/// IPv4 addresses of a name, asked inside the container.
+pub fn resolve_while_served(container: &mut Container, name: &str) -> Vec<String> {
+    use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, Question, TYPE, rdata::RData};
+    let mut query = Packet::new_query(7);
+    query.questions.push(Question::new(
+        Name::new_unchecked(name),
+        QTYPE::TYPE(TYPE::A),
+        QCLASS::CLASS(CLASS::IN),
+        false,
+    ));
+    let bytes = query.build_bytes_vec().unwrap();
+    let ns = &container.ns;
+    let sandbox = &mut container.sandbox;
+    let reply = thread::scope(|scope| {
+        let client = scope.spawn(move || {
+            inside(ns, || {
+                let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                socket.send_to(&bytes, "127.0.0.11:53").unwrap();
+                let mut buf = [0; 1500];
+                let n = socket.recv(&mut buf).unwrap();
+                buf[..n].to_vec()
+            })
+        });
+        while !client.is_finished() {
+            sandbox.ready();
+            thread::sleep(Duration::from_micros(200));
+        }
+        client.join().unwrap()
+    });
+    let reply = Packet::parse(&reply).unwrap();
+    reply
+        .answers
+        .iter()
+        .filter_map(|r| match &r.rdata {
+            RData::A(a) => Some(std::net::Ipv4Addr::from(a.address).to_string()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Packets dropped (or otherwise counted) by the rule with this comment.
