@@ -5,7 +5,7 @@ use crate::log;
 use crate::relay::{BACKLOG, Ending, Ends, Program, Queue, Stream};
 use crate::sys::poll::{Poll, READ};
 use crate::sys::signals::Signals;
-use crate::sys::{heap, spawn};
+use crate::sys::{memory, spawn};
 use plan::{Error, Result};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
@@ -368,6 +368,6 @@ impl Watch<'_> {
         if let Some(log) = &mut self.log {
             log.release();
         }
-        heap::release();
+        memory::release();
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod bpf;
 pub mod fdpass;
-pub mod heap;
+pub mod memory;
 pub mod mount;
 pub mod pidfd;
 pub mod poll;
