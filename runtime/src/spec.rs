@@ -79,7 +79,7 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
     /// Lower directories topmost first; relative names are relative to `base`, which keeps 127
     /// layers within the one page that mount(2) takes.
@@ -138,7 +138,7 @@ pub struct Device {
     pub access: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// Docker-current semantics, compiled in; rules that depend on capabilities follow `bounding`.
     Default,
