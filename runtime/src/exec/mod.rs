@@ -117,7 +117,7 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
             let begin = journal.now();
             match step {
                 Step::CreateCgroup { path, settings, .. } => cgroup::create(path, &facts.cgroup, settings),
-                Step::FilterDevices { dir, rules } => cgroup::filter_devices(dir, rules),
+                Step::FilterDevices { dir, rules, .. } => cgroup::filter_devices(dir, rules),
                 _ => return Ok(()),
             }
             .map_err(|e| e.with_step(step.line()))?;

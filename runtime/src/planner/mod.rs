@@ -6,6 +6,8 @@
 pub mod options;
 
 mod check;
+#[cfg(test)]
+mod golden;
 
 use crate::cgroup;
 use crate::host::HostFacts;
@@ -121,7 +123,7 @@ fn create_cgroup(spec: &RunSpec, facts: &HostFacts, steps: &mut Vec<Step>, warni
     let dirs = cgroup::directories(&path, &facts.cgroup);
     steps.push(Step::CreateCgroup { path: path.clone(), dirs, settings });
     if let (true, Some(unified)) = (facts.cgroup.is_v2() && !spec.cgroup.all_devices, &facts.cgroup.unified) {
-        steps.push(Step::FilterDevices { dir: unified.root.join(path), rules });
+        steps.push(Step::FilterDevices { dir: unified.root.join(&path), path, rules });
     }
 }
 

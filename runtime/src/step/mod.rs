@@ -23,6 +23,7 @@ pub enum Step {
     },
     /// Host, v2: the device program.
     FilterDevices {
+        path: PathBuf,
         dir: PathBuf,
         rules: Vec<DeviceRule>,
     },

@@ -3,14 +3,14 @@
 //! `$root` is the directory that becomes the root. Every name is quoted; a step that no command does
 //! exactly has none.
 
-use super::words::{in_root, ns_name};
+use super::words::ns_name;
 use super::{Change, Handle, Propagation, Step};
 use crate::planner::options;
 use crate::spec::defaults::{DEVICE_LINKS, DEVICES};
 use crate::spec::{Caps, Device, User};
 use plan::Ns;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn shell(step: &Step) -> Option<String> {
     let lines = match step {
@@ -78,20 +78,14 @@ pub(super) fn shell(step: &Step) -> Option<String> {
             lines
         }
         Step::MakeDevices { standard, extra } => devices(*standard, extra),
-        Step::Mask { paths } => paths
-            .iter()
-            .map(|p| {
-                let p = rooted(p);
-                format!("if [ -d {p} ]; then mount -t tmpfs -o ro tmpfs {p}; elif [ -e {p} ]; then mount --bind \"$root/dev/null\" {p}; fi")
-            })
-            .collect(),
-        Step::ReadOnlyPaths { paths } => paths
-            .iter()
-            .map(|p| {
-                let p = rooted(p);
-                format!("[ ! -e {p} ] || {{ mount --rbind {p} {p}; mount -o remount,bind,ro,nosuid,nodev,noexec {p}; }}")
-            })
-            .collect(),
+        Step::Mask { paths } => vec![for_each(
+            paths,
+            "if [ -d \"$p\" ]; then mount -t tmpfs -o ro tmpfs \"$p\"; elif [ -e \"$p\" ]; then mount --bind \"$root/dev/null\" \"$p\"; fi",
+        )],
+        Step::ReadOnlyPaths { paths } => vec![for_each(
+            paths,
+            "[ ! -e \"$p\" ] || { mount --rbind \"$p\" \"$p\"; mount -o remount,bind,ro,nosuid,nodev,noexec \"$p\"; }",
+        )],
         Step::PivotRoot => vec!["cd \"$root\"; pivot_root . .; umount -l .; cd /; root=".into()],
         Step::WorkDir { path, create } => {
             let make = if *create { format!("mkdir -p {}; ", q(path)) } else { String::new() };
@@ -190,9 +184,19 @@ fn setpriv(caps: &Caps) -> String {
     )
 }
 
+/// The same for each path inside the root, as `$p`.
+fn for_each(paths: &[PathBuf], body: &str) -> String {
+    let words: Vec<String> = paths.iter().map(|p| rooted(p)).collect();
+    format!("for p in {}; do\n  {body}\ndone", words.join(" "))
+}
+
 /// `"$root"/proc`: inside the new root until pivot_root.
 fn rooted(path: &Path) -> String {
-    format!("\"$root\"/{}", q(in_root(path)))
+    match path.strip_prefix("/") {
+        Ok(below) if below.as_os_str().is_empty() => "\"$root\"".into(),
+        Ok(below) => format!("\"$root\"/{}", q(below)),
+        Err(_) => format!("\"$root\"/{}", q(path)),
+    }
 }
 
 /// unshare's and nsenter's long option.

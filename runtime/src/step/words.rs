@@ -4,7 +4,7 @@ use super::{Change, Handle, Profile, Step};
 use crate::planner::options;
 use crate::spec::User;
 use plan::{Action, HostThing, Ns, Site, Undo};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 impl Action for Step {
     fn line(&self) -> String {
@@ -275,9 +275,10 @@ impl Action for Step {
 
     fn undo(&self) -> Undo {
         match self {
-            Step::CreateCgroup { path, .. } => Undo::Remove(vec![HostThing::CgroupDir { path: path.clone() }]),
             // A BPF program goes with the cgroup it is attached to.
-            Step::FilterDevices { .. } | Step::JoinPidNamespace { .. } => Undo::Nothing,
+            Step::CreateCgroup { path, .. } | Step::FilterDevices { path, .. } => {
+                Undo::Remove(vec![HostThing::CgroupDir { path: path.clone() }])
+            }
             Step::HoldSources { .. }
             | Step::IsolateMounts
             | Step::MountOverlay { .. }
@@ -292,9 +293,13 @@ impl Action for Step {
             | Step::ReadOnlyRoot
             | Step::OpenConsole { .. } => Undo::DiesWith(Ns::Mount),
             Step::SetHostname { .. } => Undo::DiesWith(Ns::Uts),
-            Step::SetSysctls { .. } => Undo::DiesWith(Ns::Net),
+            Step::SetSysctls { values } => match values.iter().any(|(key, _)| key.starts_with("net.")) {
+                true => Undo::DiesWith(Ns::Net),
+                false => Undo::DiesWith(Ns::Ipc),
+            },
             Step::UnshareCgroup => Undo::DiesWith(Ns::Cgroup),
-            Step::CloneNamespaces { .. }
+            Step::JoinPidNamespace { .. }
+            | Step::CloneNamespaces { .. }
             | Step::ShedInheritance
             | Step::JoinCgroup { .. }
             | Step::JoinNamespaces { .. }
@@ -377,9 +382,4 @@ pub(super) fn change_words(change: &Change) -> String {
         words.push(format!("{r}{}", change.propagation.word()));
     }
     words.join(",")
-}
-
-/// For `MountCgroups` and the like: where things are in the new root, before pivot_root.
-pub(super) fn in_root(path: &Path) -> PathBuf {
-    path.strip_prefix("/").unwrap_or(path).to_path_buf()
 }
