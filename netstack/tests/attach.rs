@@ -196,6 +196,8 @@ fn the_relay_serves_loopback_v6_and_foreign_families() {
             "an IPv6 client of a container that has IPv4 only"
         );
         host.stop(web);
+        // Relayed connections in TIME_WAIT are nobody's.
+        host.stop(host.start("aaa", &["bridge"], &["8080:80"]));
     });
 }
 

@@ -17,7 +17,16 @@ const TURN: usize = 64;
 const BACKLOG: i32 = 512;
 
 pub(super) fn listen(socket: &OwnedFd) -> Result<(), Errno> {
-    rustix::net::listen(socket, BACKLOG)
+    match rustix::net::listen(socket, BACKLOG) {
+        // Listening asks for the port once more, and meets connections in TIME_WAIT again (see
+        // `socket::hold`).
+        Err(Errno::ADDRINUSE) => {
+            sockopt::set_socket_reuseaddr(socket, true)?;
+            rustix::net::listen(socket, BACKLOG)?;
+            sockopt::set_socket_reuseaddr(socket, false)
+        }
+        other => other,
+    }
 }
 
 /// One way: from one socket to the other.
@@ -102,6 +111,9 @@ impl Connections {
     }
 
     fn insert(&mut self, poller: &Poller, client: OwnedFd, server: OwnedFd) {
+        // In TIME_WAIT it would otherwise keep the port from the next container for a minute: both
+        // sides of such a meeting must have said that they do not mind.
+        let _ = sockopt::set_socket_reuseaddr(&client, true);
         // A peer that vanished without a word is noticed after the host's keepalive time.
         let _ = sockopt::set_socket_keepalive(&client, true);
         let _ = sockopt::set_socket_keepalive(&server, true);
