@@ -12,7 +12,7 @@ pub mod names;
 pub mod record;
 pub mod remove;
 pub mod request;
-mod service;
+pub mod service;
 pub mod signal;
 pub mod spec;
 pub mod start;

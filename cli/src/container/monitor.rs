@@ -177,15 +177,12 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: Owne
     ending::end(ctx, &record, held, exit)
 }
 
-/// `None`: the network is another container's.
+/// What the container asks of its networks.
 ///
 /// # Errors
-/// Docker's texts: no such network, no address, no port.
-pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Result<Option<SandboxPlan>> {
-    if record.joined_container().is_some() {
-        return Ok(None);
-    }
-    let request = SandboxRequest {
+/// A record made by hand.
+pub fn sandbox_request(ctx: &Context, record: &Record, spec: &RunSpec) -> Result<SandboxRequest> {
+    Ok(SandboxRequest {
         container_id: record.id.clone(),
         container_name: record.name.clone(),
         hostname: spec.hostname.clone().unwrap_or_default(),
@@ -195,8 +192,18 @@ pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Re
         ports: record.published()?,
         dns: record.dns.clone(),
         files: Some(ctx.container_dir(&record.id)),
-    };
-    ctx.netstack().plan_sandbox(&request, mode).map(Some)
+    })
+}
+
+/// `None`: the network is another container's.
+///
+/// # Errors
+/// Docker's texts: no such network, no address, no port.
+pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Result<Option<SandboxPlan>> {
+    if record.joined_container().is_some() {
+        return Ok(None);
+    }
+    ctx.netstack().plan_sandbox(&sandbox_request(ctx, record, spec)?, mode).map(Some)
 }
 
 fn streams(record: &Record) -> Result<(Io, Option<Ends>)> {

@@ -1,18 +1,24 @@
 //! `rrun network connect` and `disconnect`: the record changes, and so does a running container.
 
 use crate::args::{NetworkConnectArgs, NetworkDisconnectArgs};
+use crate::container::monitor::sandbox_request;
 use crate::container::request::network::{ipv4, ipv6};
-use crate::container::{self, Record, life};
+use crate::container::spec::run_spec;
+use crate::container::{self, Record, life, service};
 use crate::context::Context;
-use netstack::model::{EndpointConfig, Network};
+use netstack::model::EndpointConfig;
 use netstack::networks::is_predefined;
-use plan::{Error, Kind, Result};
+use plan::{Error, Kind, Result, ResultExt};
+use runtime::state::Status;
+use serde_json::json;
+use std::fs::File;
+use std::os::fd::AsFd;
 
 pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
     let record = container::find(ctx, &args.container)?;
-    let network = ctx.netstack().network(&args.network)?;
+    let netstack = ctx.netstack();
     let mut endpoint = EndpointConfig {
-        network: network.name.clone(),
+        network: netstack.network(&args.network)?.name,
         aliases: args.alias.clone(),
         ip: args.ip.as_deref().map(ipv4).transpose()?,
         ip6: args.ip6.as_deref().map(ipv6).transpose()?,
@@ -25,62 +31,33 @@ pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
         })?;
         endpoint.driver_opts.insert(key.to_string(), value.to_string());
     }
-    refuse_running(ctx, &record)?;
     Record::update(ctx, &record.id, |record| {
-        check(record, &network, &endpoint)?;
+        check(record, &endpoint)?;
+        match namespace(ctx, record)? {
+            Some(netns) => {
+                let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
+                netstack.connect(&request, &endpoint, netns.as_fd())?;
+            }
+            None => netstack.check_endpoint(&endpoint)?,
+        }
         record.networks.push(endpoint);
         Ok(())
     })?;
-    Ok(0)
-}
-
-/// Docker's rules for who may join what.
-fn check(record: &Record, network: &Network, endpoint: &EndpointConfig) -> Result<()> {
-    let refuse = |text: String, hint: String| Err(Error::new(Kind::Conflict, text).with_hint(hint));
-    let mode = record.host.network_mode.as_str();
-    if network.name == "host" {
-        return refuse(
-            "cannot connect container to host network - container must be created in host network mode".into(),
-            "create it anew with --network host".into(),
-        );
-    }
-    if mode == "host" || record.joined_container().is_some() {
-        return refuse(
-            "container sharing network namespace with another container or host cannot be connected to any other network"
-                .into(),
-            "create it anew with --network, once for each network".into(),
-        );
-    }
-    if mode == "none" || network.name == "none" {
-        return refuse(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode".into(),
-            "create it anew without --network none".into(),
-        );
-    }
-    if record.networks.iter().any(|e| e.network == network.name) {
-        return refuse(
-            format!("endpoint with name {} already exists in network {}", record.name, network.name),
-            format!("`rrun network disconnect {} {}` first", network.name, record.name),
-        );
-    }
-    if is_predefined(&network.name) && (endpoint.ip.is_some() || endpoint.ip6.is_some()) {
-        return refuse(
-            "user-specified IP address is supported on user-defined networks only".into(),
-            "leave --ip out, or create a network with `rrun network create --subnet`".into(),
-        );
-    }
-    Ok(())
+    tell_monitor(ctx, &record.id)
 }
 
 pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
-    let record = container::find(ctx, &args.container)?;
+    let record = match container::find(ctx, &args.container) {
+        Err(e) if e.kind == Kind::NotFound && args.force => return forget(ctx, args),
+        found => found?,
+    };
+    let netstack = ctx.netstack();
     // A network that is gone leaves its name in the records.
-    let name = match ctx.netstack().network(&args.network) {
+    let name = match netstack.network(&args.network) {
         Ok(network) => network.name,
         Err(e) if e.kind == Kind::NotFound && args.force => args.network.clone(),
         Err(e) => return Err(e),
     };
-    refuse_running(ctx, &record)?;
     Record::update(ctx, &record.id, |record| {
         if record.host.network_mode == "host" && name == "host" {
             return Err(Error::conflict(
@@ -94,15 +71,77 @@ pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
             return Err(Error::not_found(format!("container {} is not connected to network {name}", record.id))
                 .with_hint(format!("`rrun inspect {}` shows its networks", record.name)));
         }
+        if let Some(netns) = namespace(ctx, record)? {
+            let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
+            netstack.disconnect(&request, &name, Some(netns.as_fd()))?;
+        }
         Ok(())
     })?;
-    Ok(0)
+    tell_monitor(ctx, &record.id)
 }
 
-fn refuse_running(ctx: &Context, record: &Record) -> Result<()> {
-    if life::is_running(ctx, &record.id)? {
-        return Err(Error::conflict(format!("container {} is running", record.name))
-            .with_hint(format!("rrun stop {}", record.name)));
+/// Docker's rules for who may join what.
+fn check(record: &Record, endpoint: &EndpointConfig) -> Result<()> {
+    let refuse = |text: String, hint: String| Err(Error::new(Kind::Conflict, text).with_hint(hint));
+    let (mode, network) = (record.host.network_mode.as_str(), endpoint.network.as_str());
+    if network == "host" {
+        return refuse(
+            "cannot connect container to host network - container must be created in host network mode".into(),
+            "create it anew with --network host".into(),
+        );
+    }
+    if mode == "host" || record.joined_container().is_some() {
+        return refuse(
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+                .into(),
+            "create it anew with --network, once for each network".into(),
+        );
+    }
+    if mode == "none" || network == "none" {
+        return refuse(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode".into(),
+            "create it anew without --network none".into(),
+        );
+    }
+    if record.networks.iter().any(|e| e.network == network) {
+        return refuse(
+            format!("endpoint with name {} already exists in network {network}", record.name),
+            format!("`rrun network disconnect {network} {}` first", record.name),
+        );
+    }
+    if is_predefined(network) && !endpoint.aliases.is_empty() {
+        return refuse(
+            "network-scoped aliases are only supported for user-defined networks".into(),
+            "leave --alias out, or create a network with `rrun network create`".into(),
+        );
     }
     Ok(())
+}
+
+/// The network namespace of a running container.
+fn namespace(ctx: &Context, record: &Record) -> Result<Option<File>> {
+    let state = life::state(ctx, &record.id)?;
+    if state.status != Status::Running {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/ns/net", state.pid);
+    let netns = File::open(&path).doing(|| format!("open {path}"))?;
+    // The pid is still the container's, so the handle cannot be a stranger's.
+    Ok(runtime::state::is_alive(&state).then_some(netns))
+}
+
+/// Its published ports and its DNS server follow. Without a monitor there is nobody to tell.
+fn tell_monitor(ctx: &Context, id: &str) -> Result<i32> {
+    match runtime::attach::connect(&ctx.state_dir(id)) {
+        Ok(stream) => runtime::attach::request(&stream, &json!({ service::REFRESH: {} })).map(|_| 0),
+        Err(e) if e.kind == Kind::NotFound => Ok(0),
+        Err(e) => Err(e),
+    }
+}
+
+/// `-f` for an endpoint whose container is gone: what the container left is swept up.
+fn forget(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
+    let netstack = ctx.netstack();
+    netstack.network(&args.network)?;
+    netstack.sweep().map(|()| 0)
 }
