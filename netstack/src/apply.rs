@@ -258,7 +258,7 @@ pub(crate) fn create_bridge(route: &mut Socket, network: &Network) -> Result<boo
 }
 
 /// Makes the host a router.
-fn enable_forwarding(ipv6: bool) -> Result<()> {
+pub(crate) fn enable_forwarding(ipv6: bool) -> Result<()> {
     if !ipv6 {
         return sysctl("ipv4/ip_forward", "1");
     }

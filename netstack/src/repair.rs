@@ -9,6 +9,7 @@ use crate::networks::{BridgeOptions, Netstack, VERSION, read_json};
 use crate::nl::{Batch, Socket};
 use crate::publish;
 use crate::sandbox::Published;
+use crate::step::Step;
 use plan::{HostThing, Result, ResultExt};
 use std::net::IpAddr;
 use std::path::Path;
@@ -185,6 +186,40 @@ impl Netstack {
             .flatten()
             .filter_map(|e| e.file_name().into_string().ok())
             .collect()
+    }
+
+    /// Makes a new network's bridge and tells the firewall about it, as its first container would:
+    /// `network create` does, so that the bridge can be seen and given routes at once.
+    ///
+    /// # Errors
+    /// The kernel or `nft` refuses; the network is then as if it had not been set up.
+    pub fn set_up(&self, network: &Network) -> Result<()> {
+        if network.driver != "bridge" {
+            return Ok(());
+        }
+        let mut nft = Socket::netfilter()?;
+        let mut route = Socket::route()?;
+        let facts = self.observe(network, &route, &mut nft)?;
+        for step in bridge::prepare(network, facts) {
+            match step {
+                Step::EnableForwarding { ipv6 } => apply::enable_forwarding(ipv6)?,
+                Step::EnsureFirewall => {
+                    if firewall::load()? {
+                        self.restore_elements(&mut nft)?;
+                    }
+                }
+                Step::AdmitNetwork { network, elements } => firewall::add(&mut nft, &elements)?
+                    .map_err(|f| f.error(format!("tell the firewall about network {network}")))?,
+                Step::EnsureBridge { .. } => {
+                    apply::create_bridge(&mut route, network).inspect_err(|_| {
+                        // The error to tell is the bridge's; a network without one admits nobody.
+                        let _ = firewall::delete(&mut nft, &firewall::network_elements(network));
+                    })?;
+                }
+                _ => unreachable!("a network needs no other steps"),
+            }
+        }
+        Ok(())
     }
 
     /// A removed network's bridge and elements.

@@ -80,7 +80,10 @@ fn bad_requests_are_named() {
     let host = Host::bare();
     let cases: &[(&[&str], &str)] = &[
         (&["--subnet", "10.0.0.1/24"], "invalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"),
-        (&["--subnet", "10.0.0.0/24", "--gateway", "10.1.0.1"], "no matching subnet for gateway 10.1.0.1"),
+        (
+            &["--subnet", "10.0.0.0/24", "--gateway", "10.1.0.1"],
+            "invalid gateway 10.1.0.1: parent subnet 10.0.0.0/24 doesn't contain this address",
+        ),
         (&["--gateway", "10.1.0.1"], "every ip-range or gateway must have a corresponding subnet"),
         (&["--subnet", "10.0.0.0/24", "--ip-range", "10.0.0.0/16"], "ip-range"),
         (

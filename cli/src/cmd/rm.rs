@@ -31,31 +31,43 @@ fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
         Ok(record) => record,
         Err(e) => return broken(ctx, name, &id, args.force, e),
     };
-    if life::state(ctx, &id)?.status == Status::Running {
-        if !args.force {
-            return Err(Error::conflict(format!(
-                "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
-            ))
-            .with_hint(format!("rrun rm -f {name}")));
+    // With -f a start that is under way is waited for and ended: after a few tries somebody is
+    // starting it as fast as we stop it, and is told.
+    for _ in 0..5 {
+        match life::state(ctx, &id) {
+            Ok(state) if state.status != Status::Running => {}
+            Ok(_) if args.force => life::stop(ctx, &id, libc::SIGKILL, None)?,
+            Ok(_) => {
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
+                ))
+                .with_hint(format!("rrun rm -f {name}")));
+            }
+            // A damaged state names no process: the cgroup does.
+            Err(e) => return broken(ctx, name, &id, args.force, e),
         }
-        life::stop(ctx, &id, libc::SIGKILL, None)?;
+        let lock = match Lock::take(ctx, &id).and_then(|lock| life::repair_locked(ctx, &id, lock)) {
+            Ok(Some(lock)) => lock,
+            // One of `--rm`: its end has removed it.
+            Ok(None) => return Ok(()),
+            Err(e) if e.kind == Kind::NotFound => return names::release(ctx, &record.name, &id),
+            Err(e) => return Err(e),
+        };
+        // Somebody may have started it between our look and our lock.
+        if life::is_running(ctx, &id)? {
+            continue;
+        }
+        return discard(ctx, &record, args.volumes, lock);
     }
-    let lock = match Lock::take(ctx, &id).and_then(|lock| life::repair_locked(ctx, &id, lock)) {
-        Ok(Some(lock)) => lock,
-        // One of `--rm`: its end has removed it.
-        Ok(None) => return Ok(()),
-        Err(e) if e.kind == Kind::NotFound => return names::release(ctx, &record.name, &id),
-        Err(e) => return Err(e),
-    };
-    // Somebody may have started it between our look and our lock.
-    if life::is_running(ctx, &id)? {
-        return Err(Error::conflict(format!("cannot remove container \"{name}\": it was just started"))
-            .with_hint(format!("rrun rm -f {name}")));
+    Err(Error::conflict(format!("cannot remove container \"{name}\": it was just started"))
+        .with_hint(format!("rrun rm -f {name}")))
+}
+
+fn discard(ctx: &Context, record: &Record, volumes: bool, lock: Lock) -> Result<()> {
+    if volumes {
+        remove::anonymous_volumes(ctx, record)?;
     }
-    if args.volumes {
-        remove::anonymous_volumes(ctx, &record)?;
-    }
-    remove::discard(ctx, &record)?;
+    remove::discard(ctx, record)?;
     drop(lock);
     Ok(())
 }

@@ -39,7 +39,8 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         })?;
         aux.push((name.to_string(), ip.to_string()));
     }
-    let network = ctx.netstack().create(NetworkRequest {
+    let netstack = ctx.netstack();
+    let network = netstack.create(NetworkRequest {
         name: args.name.clone(),
         driver: args.driver.clone(),
         subnets: args.subnet.clone(),
@@ -53,6 +54,13 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         options: pairs(&args.opt),
         labels: pairs(&args.label),
     })?;
+    if let Err(e) = netstack.set_up(&network) {
+        // Nothing half-made: without its bridge the network is not there.
+        return Err(match netstack.remove(&network.id) {
+            Ok(_) => e,
+            Err(left) => e.with_note(left.to_string()),
+        });
+    }
     println!("{}", network.id);
     Ok(0)
 }
