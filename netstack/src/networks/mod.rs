@@ -425,3 +425,6 @@ fn taken(networks: &[Network]) -> Result<Vec<Taken>> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;
