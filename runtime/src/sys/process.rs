@@ -140,6 +140,25 @@ pub fn close_from(first: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
 }
 
+/// Replaces what `/proc/self/cmdline` and `environ` show by `title`: they are those of the process
+/// that this one was forked from, the caller's secrets included. Best effort without /proc.
+pub fn retitle(title: &str) {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 48 to 51 of proc(5); the name, field 2, is in parentheses and may contain anything.
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let bounds: Vec<usize> = after_name.split_whitespace().skip(45).take(4).filter_map(|n| n.parse().ok()).collect();
+    let [args, args_end, env, env_end] = bounds[..] else { return };
+    if args == 0 || args >= args_end || args_end > env || env > env_end {
+        return;
+    }
+    // SAFETY: the kernel put arguments and environment into this part of our own, private, writable
+    // stack at exec; nothing reads either after this (the process only waits and ends).
+    let area = unsafe { std::slice::from_raw_parts_mut(args as *mut u8, env_end - args) };
+    area.fill(0);
+    let shown = title.len().min(args_end - args - 1);
+    area[..shown].copy_from_slice(&title.as_bytes()[..shown]);
+}
+
 /// Leaves the calling thread's namespaces of these kinds (`CLONE_NEW*`) for new ones.
 pub fn unshare(namespaces: rustix::thread::UnshareFlags) -> Result<()> {
     // SAFETY: the namespaces in question are no descriptor tables (CLONE_FILES), the only case in
@@ -177,6 +196,27 @@ mod tests {
         assert!(pid > 1);
         let status = waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(7));
+    }
+
+    #[test]
+    fn a_new_title_covers_arguments_and_environment() {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let (_, pidfd) = clone3(0, None, || {
+            retitle("a title");
+            for file in ["/proc/self/cmdline", "/proc/self/environ"] {
+                let fd = rustix::fs::open(file, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+                let mut buffer = [0u8; 4096];
+                let n = rustix::io::read(&fd, &mut buffer).unwrap();
+                rustix::io::write(&write, &buffer[..n]).unwrap();
+            }
+        })
+        .unwrap();
+        drop(write);
+        let mut seen = Vec::new();
+        std::io::Read::read_to_end(&mut read, &mut seen).unwrap();
+        waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        seen.retain(|b| *b != 0);
+        assert_eq!(String::from_utf8_lossy(&seen), "a title");
     }
 
     #[test]
