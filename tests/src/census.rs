@@ -70,7 +70,7 @@ impl Census {
 /// a published port), the `rrun` parent cgroup, the predefined networks' own files and locks.
 fn stays(line: &str) -> bool {
     if let Some(rest) = line.strip_prefix("nft ") {
-        let per_container = ["dnat", "open"].iter().any(|m| {
+        let per_container = ["publish"].iter().any(|m| {
             let name = rest.split_whitespace().nth(1).unwrap_or_default();
             (rest.starts_with("map ") || rest.starts_with("set ")) && name.starts_with(m)
         });

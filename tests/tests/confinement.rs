@@ -373,7 +373,7 @@ fn limits_and_parameters() {
     assert_eq!(r["sysctls"]["net.ipv4.ip_unprivileged_port_start"], "0");
     assert_eq!(r["sysctls"]["net.ipv4.ping_group_range"], "0 2147483647");
     let e = host.fails(125, &["run", "--rm", "--sysctl", "kernel.core_pattern=|/x", "busybox", "true"]);
-    assert!(e.contains("sysctl 'kernel.core_pattern=|/x' is not allowed"), "{e}");
+    assert!(e.contains("sysctl 'kernel.core_pattern") && e.contains("is not allowed"), "{e}");
     let shared = ["run", "--rm", "--network", "host", "--sysctl", "net.core.somaxconn=1", "busybox", "true"];
     let e = host.fails(125, &shared);
     assert!(e.contains("not allowed in host network namespace"), "{e}");

@@ -55,7 +55,7 @@ fn the_program_is_killed() {
     eventually("the lease is gone", || {
         host.sh(&format!("find {}/networks -path '*leases/1*' | wc -l", host.state().display())).eq("0").then_some(())
     });
-    assert_eq!(host.nft_elements("open4").len(), 0);
+    assert_eq!(host.nft_elements("publish4_any").len(), 0);
     assert_eq!(host.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "cc"]), "exited 137");
 }
 

@@ -21,7 +21,7 @@ fn the_predefined_three() {
     for name in ["bridge", "host", "none"] {
         let e = host.fails(1, &["network", "rm", name]);
         assert!(e.contains(&format!("{name} is a pre-defined network and cannot be removed")), "{e}");
-        let e = host.fails(1, &["network", "create", name]);
+        let e = host.refuses(&["network", "create", name]);
         assert!(
             e.contains(&format!("operation is not permitted on predefined {name} network"))
                 || e.contains(&format!("network with name {name} already exists")),
@@ -179,7 +179,7 @@ fn internal_networks_have_no_way_out_or_in() {
     let host = Host::new().with_lan();
     host.ok(&["network", "create", "--internal", "closed"]);
     serve(&host, &["--network", "closed", "--name", "inner", "-p", "8080:80"], 80, "inner");
-    assert_eq!(host.ok(&["exec", "inner", "ip", "route", "show", "default"]), "");
+    assert_eq!(host.ok(&["exec", "inner", "sh", "-c", "ip route | grep default || true"]), "");
     let _server = Server::on_neighbour(&host, "tcp", NEIGHBOUR, 9000, "lan");
     assert_ne!(host.rrun(&["exec", "inner", PROGRAM, "call", NEIGHBOUR, "9000"]).code, 0);
     assert_ne!(host.try_neighbour(&call(HOST_LAN, 8080)).code, 0, "nothing is published from an internal network");
@@ -292,6 +292,7 @@ fn automatic_subnets_do_not_collide() {
     let v6 = inspect(&host, "a")["IPAM"]["Config"][1]["Subnet"].as_str().expect("an automatic ULA").to_string();
     assert!(v6.starts_with("fd") && v6.ends_with("::/64"), "{v6}");
     assert_eq!(inspect(&host, "b")["IPAM"]["Config"][0]["Subnet"], "172.20.0.0/16");
+    host.sh("ip link del d0");
 }
 
 #[test]
@@ -330,9 +331,9 @@ fn ipv4_only_networks_have_no_ipv6() {
         "busybox",
         "sh",
         "-c",
-        "ip -6 addr show eth0; cat /proc/sys/net/ipv6/conf/eth0/accept_ra /proc/sys/net/ipv6/conf/eth0/disable_ipv6",
+        "ip -6 addr show eth0; cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6",
     ]);
-    assert_eq!(out, "0\n1");
+    assert_eq!(out, "1");
     host.ok(&["network", "create", "--ipv6", "six"]);
     let out = host.ok(&[
         "run",

@@ -29,7 +29,7 @@ fn exit_codes_are_dockers() {
     let run = |args: &[&str]| host.rrun(&[&["run", "--rm", "--network", "none"], args].concat());
     assert_eq!(run(&["busybox", "true"]).code, 0);
     assert_eq!(run(&["busybox", "sh", "-c", "exit 42"]).code, 42);
-    assert_eq!(run(&["busybox", "sh", "-c", "kill -9 $$"]).code, 137);
+    assert_eq!(run(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).code, 137);
     let missing = run(&["busybox", "no-such-program"]).expect(127);
     assert!(
         missing.stderr.contains("exec: \"no-such-program\": executable file not found in $PATH"),
@@ -262,7 +262,7 @@ fn detached_prints_the_id_and_goes_on() {
         "busybox",
         "sh",
         "-c",
-        "echo out; echo err >&2; sleep 1000",
+        "echo out; echo err >&2; sleep 1000; true",
     ]);
     assert_eq!(id.len(), 64);
     eventually("both lines are logged", || (host.rrun(&["logs", "bg"]).stdout == "out\n").then_some(()));

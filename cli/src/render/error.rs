@@ -15,10 +15,27 @@ fn text(error: &Error) -> String {
     for note in &error.notes {
         out.push_str(&format!("note: {note}\n"));
     }
-    if let Some(hint) = &error.hint {
+    if let Some(hint) = error.hint.as_deref().or_else(|| remedy(error.errno)) {
         out.push_str(&format!("hint: {hint}\n"));
     }
     out
+}
+
+/// What to do about the kernel's refusals that mean the same wherever they come from.
+fn remedy(errno: Option<i32>) -> Option<&'static str> {
+    Some(match errno? {
+        libc::ENOENT | libc::ENOTDIR => "check the path: `ls -ld` on it and its parents shows where it ends",
+        libc::EACCES | libc::EPERM => "run as root with full capabilities: `capsh --print` shows what this shell lacks",
+        libc::ENOSPC | libc::EDQUOT => {
+            "free some space: `df -h` and `df -i` show which disk is full; `rrun rm` and `rrun rmi` work on a full one"
+        }
+        libc::EROFS => "the file system is mounted read-only: choose other places with --root and --state",
+        libc::EMFILE | libc::ENFILE => "too many open files: raise the limit with `ulimit -n`",
+        libc::ENOMEM => "the machine or this cgroup is out of memory",
+        libc::ENOSYS | libc::EOPNOTSUPP => "this kernel lacks the feature: rrun needs Linux 5.11 or newer",
+        libc::EIO => "the disk reports errors: see `dmesg`",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
