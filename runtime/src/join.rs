@@ -4,6 +4,7 @@
 //! caller aims at the pid namespace, its child is born in the container's cgroup, sheds what could be
 //! traced, and only then enters.
 
+use crate::cgroup;
 use crate::exec::{Io, Launch, Running};
 use crate::host::HostFacts;
 use crate::planner::{self, Plan};
@@ -13,12 +14,12 @@ use crate::step::Step;
 use crate::sys::security;
 use plan::{Journal, Result, ResultExt};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to run, and where.
 #[derive(Debug)]
 pub struct JoinSpec {
-    /// The container's first process, for words only.
+    /// The container's first process; the pidfd decides what is joined.
     pub pid: i32,
     pub process: Process,
     pub seccomp: Seccomp,
@@ -47,6 +48,10 @@ pub fn run(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &m
         Seccomp::Unconfined => Vec::new(),
         _ => seccomp::compile(&join.seccomp, bounding.unwrap_or_default())?,
     };
-    let launch = Launch { plan, process: &join.process, filter: &filter, target: Some(container) };
+    // A v2 group with controllers on for its children holds no processes itself (systemd or another
+    // container runtime in there made it so): then we join the container's first process where it is.
+    let seat = |dir: &Path| cgroup::seat(join.pid, dir, &join.cgroup);
+    let launch =
+        Launch { plan, process: &join.process, filter: &filter, target: Some(container), fallback: Some(&seat) };
     launch.joined(io, journal)?.go(journal)
 }

@@ -107,6 +107,21 @@ pub fn open_unified(dir: &Path) -> Result<OwnedFd> {
         .doing(|| format!("open cgroup {}", dir.display()))
 }
 
+/// Where in the v2 group `dir` the process `pid` sits. `path` is that group's own, `rrun/<id>`. `None` if
+/// the process is gone or not in the group.
+pub fn seat(pid: i32, dir: &Path, path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("0::"))?;
+    Some(dir.join(below(Path::new(line), path)?))
+}
+
+/// What follows `group` in `seat`. Something may precede it: our mount may show a part of the hierarchy.
+fn below(seat: &Path, group: &Path) -> Option<PathBuf> {
+    let (seat, group): (Vec<_>, Vec<_>) = (seat.components().collect(), group.components().collect());
+    let at = seat.windows(group.len().max(1)).position(|w| w == group)?;
+    Some(seat[at + group.len()..].iter().collect())
+}
+
 /// Moves the calling process, which must be single-threaded and freshly cloned, into v1 groups.
 pub fn enter(dirs: &[PathBuf]) -> Result<()> {
     for dir in dirs {
@@ -236,4 +251,20 @@ pub fn filter_devices(dir: &Path, rules: &[DeviceRule]) -> Result<()> {
             "device control on cgroup v2 takes CONFIG_CGROUP_BPF and CAP_SYS_ADMIN (or CAP_BPF + CAP_NET_ADMIN)",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seat_is_found_below_its_group_only() {
+        let find = |seat: &str| below(Path::new(seat), Path::new("rrun/c0ffee"));
+        assert_eq!(find("/rrun/c0ffee/init.scope").unwrap(), Path::new("init.scope"));
+        assert_eq!(find("/outer/rrun/c0ffee/a/b").unwrap(), Path::new("a/b"));
+        assert_eq!(find("/rrun/c0ffee").unwrap(), Path::new(""));
+        assert_eq!(find("/rrun/c0ffee2/a"), None);
+        assert_eq!(find("/../.."), None);
+        assert_eq!(below(Path::new("/a"), Path::new("")), None);
+    }
 }

@@ -111,7 +111,7 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
         false => Vec::new(),
     };
     let undo = Undo { child: None, cgroup: Some((spec.cgroup.path.clone(), facts.clone())) };
-    let launch = Launch { plan, process: &spec.process, filter: &filter, target: None };
+    let launch = Launch { plan, process: &spec.process, filter: &filter, target: None, fallback: None };
     let mut create = || -> Result<()> {
         for (index, step) in plan.steps.iter().enumerate() {
             let begin = journal.now();
@@ -136,6 +136,9 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
     }
 }
 
+/// Finds another cgroup in place of the one that is given.
+pub(crate) type Seat<'a> = &'a dyn Fn(&Path) -> Option<PathBuf>;
+
 /// The child's part of a plan, ready to go.
 pub(crate) struct Launch<'a> {
     pub(crate) plan: &'a Plan,
@@ -143,6 +146,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) filter: &'a [libc::sock_filter],
     /// The process to join.
     pub(crate) target: Option<OwnedFd>,
+    /// The cgroup to be born in if the plan's takes no processes.
+    pub(crate) fallback: Option<Seat<'a>>,
 }
 
 impl Launch<'_> {
@@ -205,10 +210,18 @@ impl Launch<'_> {
         };
         let flags = kinds.iter().fold(0, |bits, ns| bits | clone_flag(*ns));
         let mut parts = Some((child, reporter));
-        let cloned = clone3(flags, group.as_ref().map(AsFd::as_fd), || match parts.take() {
-            Some((child, reporter)) => init::run(child, reporter),
-            None => crate::sys::spawn::exit_now(1),
-        });
+        let mut born_in = |group: &Option<OwnedFd>| {
+            clone3(flags, group.as_ref().map(AsFd::as_fd), || match parts.take() {
+                Some((child, reporter)) => init::run(child, reporter),
+                None => crate::sys::spawn::exit_now(1),
+            })
+        };
+        let mut cloned = born_in(&group);
+        if let (Err(Errno::BUSY), Some(dir), Some(fallback)) = (&cloned, cgroup, self.fallback)
+            && let Some(other) = fallback(dir)
+        {
+            cloned = born_in(&Some(cgroup::open_unified(&other)?));
+        }
         let (pid, pidfd) = cloned.map_err(|e| clone_error(e, cgroup.as_deref()).with_step(steps[index].line()))?;
         drop(pids);
         journal.mark(index, begin);
