@@ -49,6 +49,22 @@ fn every_byte_both_ways() {
     assert!(child.wait().expect("wait").success());
 }
 
+/// systemd and container runtimes do this in a container: on v2 its own group then holds no processes.
+#[test]
+fn joins_a_container_that_divided_its_cgroup() {
+    let host = Host::new();
+    let script = "cd /sys/fs/cgroup; [ -d memory ] && cd memory; mkdir kid; echo $$ > kid/cgroup.procs; \
+        [ ! -e cgroup.subtree_control ] || echo +memory > cgroup.subtree_control; echo divided; exec sleep 1000";
+    host.ok(&["run", "-d", "--name", "cc", "--network", "none", "--privileged", "busybox", "sh", "-c", script]);
+    eventually("it is divided", || host.ok(&["logs", "cc"]).contains("divided").then_some(()));
+    let groups = host.ok(&["exec", "cc", "sh", "-c", "cat /proc/1/cgroup; echo; cat /proc/self/cgroup"]);
+    let (first, ours) = groups.split_once("\n\n").expect("both lists");
+    assert!(first.contains(":/kid"), "{first}");
+    if let Some(unified) = first.lines().find(|l| *l == "0::/kid") {
+        assert!(ours.lines().any(|l| l == unified), "{ours}");
+    }
+}
+
 #[test]
 fn detached_goes_on_alone() {
     let host = Host::new();
