@@ -5,7 +5,7 @@ use crate::log;
 use crate::relay::{BACKLOG, Ending, Ends, Program, Queue, Stream};
 use crate::sys::poll::{Poll, READ};
 use crate::sys::signals::Signals;
-use crate::sys::{memory, spawn};
+use crate::sys::spawn;
 use plan::{Error, Result};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
@@ -215,13 +215,19 @@ impl Watch<'_> {
                 poll.watch_raw(*fd, *events);
             }
 
-            poll.wait(self.timeout(idle)).map_err(|e| Error::os("wait for events", e.raw_os_error()))?;
+            let becomes_idle = !idle && last_event.elapsed() >= IDLE;
+            idle |= becomes_idle;
+            let timeout = self.timeout(idle);
+            let waited = if becomes_idle {
+                self.release();
+                poll.wait_idle(timeout)
+            } else {
+                poll.wait(timeout)
+            };
+            waited.map_err(|e| Error::os("wait for events", e.raw_os_error()))?;
             if poll.any() {
                 last_event = Instant::now();
                 idle = false;
-            } else if !idle && last_event.elapsed() >= IDLE {
-                self.release();
-                idle = true;
             }
 
             self.obey_signals();
@@ -368,6 +374,5 @@ impl Watch<'_> {
         if let Some(log) = &mut self.log {
             log.release();
         }
-        memory::release();
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod bpf;
 pub mod fdpass;
-pub mod memory;
+mod memory;
 pub mod mount;
 pub mod pidfd;
 pub mod poll;

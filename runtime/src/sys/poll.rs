@@ -3,6 +3,7 @@
 //! poll and not epoll: the sets are small, stdin or stdout may be a regular file (which epoll
 //! refuses), and interest changes at almost every turn.
 
+use super::memory;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
@@ -37,19 +38,40 @@ impl Poll {
 
     /// Waits for the first event; `None` waits forever. A signal ends the wait like a timeout.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
-        let spec = timeout.map(|t| libc::timespec {
+        self.ppoll(timeout, &[])
+    }
+
+    /// As [`Poll::wait`], for a wait that is likely to be long: first gives back the free pages of the
+    /// heap and our mappings of the program's own code and constants. Those stay in the page cache,
+    /// shared by all, and are mapped again as they are needed, a fault per 64 KiB.
+    pub fn wait_idle(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
+        memory::trim_heap();
+        self.ppoll(timeout, &memory::program())
+    }
+
+    /// One function and one way into the kernel, so that an idle process has two pieces of code mapped.
+    fn ppoll(&mut self, timeout: Option<Duration>, forget: &[memory::Segment]) -> Result<(), Errno> {
+        let mut spec = timeout.map(|t| libc::timespec {
             tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(t.subsec_nanos()),
         });
-        let time = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-        // SAFETY: `set` is an initialised array of its own length, `time` is null or points to
-        // `spec`, and the signal mask is left alone; all outlive the call.
-        let n = unsafe { libc::ppoll(self.set.as_mut_ptr(), self.set.len() as libc::nfds_t, time, std::ptr::null()) };
+        let time = spec.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
+        let (set, length) = (self.set.as_mut_ptr(), self.set.len());
+        for segment in forget {
+            // SAFETY: MADV_DONTNEED on a private, unmodified mapping of a file only makes the next access
+            // read the same bytes again; this very code included.
+            unsafe {
+                libc::syscall(libc::SYS_madvise, segment.begin, segment.length, libc::MADV_DONTNEED);
+            }
+        }
+        // SAFETY: `set` is an initialised array of `length`, `time` is null or points to `spec` (which
+        // the kernel may update), and the signal mask is left alone; all outlive the call.
+        let n = unsafe { libc::syscall(libc::SYS_ppoll, set, length, time, std::ptr::null::<libc::sigset_t>(), 8) };
         if n < 0 {
+            let errno = super::errno();
             for p in &mut self.set {
                 p.revents = 0;
             }
-            let errno = super::errno();
             return if errno == Errno::INTR { Ok(()) } else { Err(errno) };
         }
         Ok(())
@@ -87,5 +109,21 @@ mod tests {
         poll.watch(&read, READ);
         poll.wait(None).unwrap();
         assert_ne!(poll.events(&read) & GONE, 0);
+    }
+
+    #[test]
+    fn an_idle_wait_loses_nothing() {
+        let (read, mut write) = std::io::pipe().unwrap();
+        let text = String::from("kept");
+        let mut poll = Poll::default();
+        for _ in 0..3 {
+            poll.clear();
+            poll.watch(&read, READ);
+            poll.wait_idle(Some(Duration::from_millis(1))).unwrap();
+            assert!(!poll.any());
+        }
+        std::io::Write::write_all(&mut write, b"x").unwrap();
+        poll.wait_idle(None).unwrap();
+        assert_eq!((poll.events(&read), text.as_str()), (READ, "kept"));
     }
 }
