@@ -122,10 +122,12 @@ mod tests {
         let mut command = std::process::Command::new("sh");
         let mut child = command.args(["-c", script]).stdin(stdin).stdout(stdout).stderr(stderr).spawn().unwrap();
         drop(command);
-        // The monitor dies; its ends are closed.
-        drop(ends);
+        // The monitor dies; its ends are closed. (That of stdin a little later, to hold the shell up.)
+        let Ends::Pipes { stdin: Some(input), stdout, stderr } = ends else { panic!("stdin was asked for") };
+        drop((stdout, stderr));
         let pid = child.id().cast_signed();
         let Ends::Pipes { stdin: None, stdout, stderr } = reclaim(pid, marks).unwrap() else { panic!("pipes it had") };
+        drop(input);
         let read = |fd: OwnedFd, expected: &str| {
             let port = crate::relay::Port::own(fd).unwrap();
             let mut queue = crate::relay::Queue::default();
