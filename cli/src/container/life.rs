@@ -8,7 +8,7 @@ use super::lock::Lock;
 use super::record::Record;
 use super::{monitors, remove, undo};
 use crate::context::Context;
-use plan::{Kind, Result};
+use plan::{HostThing, Kind, Result};
 use runtime::host::HostFacts;
 use runtime::state::{self, State, Status};
 use std::time::{Duration, Instant};
@@ -105,26 +105,39 @@ pub fn repair_locked(ctx: &Context, id: &str, lock: Lock) -> Result<Option<Lock>
     if !sight.orphaned {
         return Ok(Some(lock));
     }
-    finish(ctx, id)?;
-    if sight.state.status != Status::Exited {
-        // A start that was killed half-way: the container is as before.
+    let record = Record::load(&ctx.container_dir(id));
+    let ended = sight.state.status == Status::Exited;
+    let kept = match &record {
+        Ok(record) if ended && !record.host.auto_remove => state::save(&ctx.container_dir(id), &sight.state),
+        _ => Ok(()),
+    };
+    if kept.is_err() {
+        // No room on the disk: the volatile copy goes on speaking for it, and the rest is cleaned up.
+        let mut things = left_behind(ctx, id);
+        things.retain(|t| !matches!(t, HostThing::StateDir { .. }));
+        undo::walk(&things, &HostFacts::observe()?)?;
+        state::save(&ctx.state_dir(id), &sight.state)?;
         return Ok(Some(lock));
     }
-    let record = Record::load(&ctx.container_dir(id))?;
-    if record.host.auto_remove {
+    finish(ctx, id)?;
+    let record = record?;
+    // What has not ended is a start that was killed half-way: the container is as before.
+    if ended && record.host.auto_remove {
+        remove::anonymous_volumes(ctx, &record)?;
         remove::discard(ctx, &record)?;
         return Ok(None);
     }
-    state::save(&ctx.container_dir(id), &sight.state)?;
     Ok(Some(lock))
 }
 
-/// Walks the undo list of a container without a monitor. What cannot be read is no reason to leave
-/// the rest.
+/// The undo list; what cannot be read is no reason to leave the rest.
+fn left_behind(ctx: &Context, id: &str) -> Vec<HostThing> {
+    undo::load(&ctx.state_dir(id)).ok().flatten().unwrap_or_else(|| undo::least(ctx, id))
+}
+
+/// Takes back what a container without a monitor left.
 fn finish(ctx: &Context, id: &str) -> Result<()> {
-    let dir = ctx.state_dir(id);
-    let things = undo::load(&dir).ok().flatten().unwrap_or_else(|| undo::least(ctx, id));
-    undo::walk(&things, &HostFacts::observe()?)?;
+    undo::walk(&left_behind(ctx, id), &HostFacts::observe()?)?;
     monitors::forget(ctx, id)
 }
 

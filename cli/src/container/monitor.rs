@@ -8,25 +8,28 @@ use super::lock::Lock;
 use super::record::{HostConfig, Record};
 use super::service::Network;
 use super::spec::run_spec;
-use super::{LOG_FILE, explain, monitors, start, undo, volume};
+use super::{LOG_FILE, explain, file, monitors, start, undo, volume};
 use crate::context::Context;
 use crate::render;
 use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
-use plan::{Error, HostThing, Journal, Result, Spoken};
-use runtime::attach;
+use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
+use runtime::{attach, oci};
 use runtime::exec::{self, Io};
 use runtime::host::HostFacts;
 use runtime::log::{Rotation, Writer};
 use runtime::monitor::{NoService, Report, Service, Setup};
 use runtime::planner;
 use runtime::relay::Ends;
-use runtime::spec::RunSpec;
+use runtime::spec::{Namespace, RunSpec};
 use runtime::state::{self, State};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The OCI spec of the last start.
+const SPEC_FILE: &str = "config.json";
 
 /// What `start` tells the monitor on its command line; the numbers are inherited descriptors.
 #[derive(Serialize, Deserialize)]
@@ -73,6 +76,7 @@ fn live(id: &str, order: &Order) -> Result<()> {
 /// A container whose program runs.
 struct Begun {
     record: Record,
+    spec: RunSpec,
     held: Held,
     running: exec::Running,
     ends: Ends,
@@ -123,7 +127,10 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
             if order.explain {
                 network_steps = network.steps.iter().map(|s| Spoken::of(s, None)).collect();
             }
-            let netns = starting.netns()?;
+            let netns = match spec.namespaces.net {
+                Namespace::Host => own_netns()?,
+                _ => starting.netns()?,
+            };
             Some(network.apply(netns.as_fd(), &mut journal, plan.steps.len())?)
         }
         None => None,
@@ -142,17 +149,19 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
         report.explain = Some(explain::timed(&plan, network_steps, &journal));
     }
     let held = Held { facts, things: std::mem::take(things), sandbox, state };
-    Ok(Begun { record, held, running, ends, listener, report })
+    Ok(Begun { record, spec, held, running, ends, listener, report })
 }
 
 /// Reports, and stays until the end.
 fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: OwnedFd, lock: Lock) -> Result<()> {
-    let Begun { record, mut held, running, ends, listener, report: words } = begun;
+    let Begun { record, spec, mut held, running, ends, listener, report: words } = begun;
     words.send(report)?;
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
     let _ = state::save(&ctx.container_dir(&record.id), &held.state);
-    drop(lock);
+    // For people and for tools that read OCI; rrun itself makes its spec of the record.
+    let _ = oci::to_spec(&spec).and_then(|spec| file::create(&lock, SPEC_FILE, &spec));
+    drop((lock, spec));
     let mut network;
     let mut nothing = NoService;
     let service: &mut dyn Service = match held.sandbox.as_mut() {
@@ -204,6 +213,12 @@ pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Re
         return Ok(None);
     }
     ctx.netstack().plan_sandbox(&sandbox_request(ctx, record, spec)?, mode).map(Some)
+}
+
+/// For `--network host`.
+fn own_netns() -> Result<OwnedFd> {
+    let path = "/proc/self/ns/net";
+    std::fs::File::open(path).map(OwnedFd::from).doing(|| format!("open {path}"))
 }
 
 fn streams(record: &Record) -> Result<(Io, Option<Ends>)> {

@@ -59,7 +59,7 @@ pub struct Config {
     pub volumes: Vec<String>,
     pub tty: bool,
     pub open_stdin: bool,
-    /// Not detached: the command line was attached from the start.
+    /// Not `run -d`: whoever starts it may be attached from the start, and its input ends with theirs.
     pub attached: bool,
     pub stop_signal: Option<String>,
     pub stop_timeout: Option<i64>,

@@ -1,7 +1,7 @@
 //! Taking a container away: its files, its anonymous volumes, its name.
 
 use super::record::Record;
-use super::{names, spec};
+use super::{monitors, names, spec};
 use crate::context::Context;
 use plan::{Error, Result};
 use std::path::Path;
@@ -12,6 +12,11 @@ use std::path::Path;
 /// # Errors
 /// A file that cannot be removed.
 pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
+    // An end that the disk had no room for.
+    if ctx.state_dir(&record.id).exists() {
+        tree(&ctx.state_dir(&record.id))?;
+        monitors::forget(ctx, &record.id)?;
+    }
     files(ctx, &record.id)?;
     names::release(ctx, &record.name, &record.id)
 }

@@ -6,7 +6,7 @@ pub mod process;
 pub mod security;
 pub mod size;
 
-use super::record::{HostConfig, LogConfig, Record, VERSION};
+use super::record::{HostConfig, LogConfig, Record, Ulimit, VERSION};
 use crate::args::{CreateFlags, LimitFlags};
 use crate::context::Context;
 use images::config::Config as ImageConfig;
@@ -142,7 +142,7 @@ fn limits(flags: &LimitFlags) -> Result<HostConfig> {
         None => 0,
     };
     Ok(HostConfig {
-        ulimits: flags.ulimit.iter().map(|u| size::ulimit(u)).collect::<Result<_>>()?,
+        ulimits: flags.ulimit.iter().map(|u| ulimit(u)).collect::<Result<_>>()?,
         memory,
         memory_swap,
         memory_reservation,
@@ -154,6 +154,12 @@ fn limits(flags: &LimitFlags) -> Result<HostConfig> {
         oom_score_adj: flags.oom_score_adj,
         ..HostConfig::default()
     })
+}
+
+/// `nofile=1024:2048`, kept under Docker's spelling.
+fn ulimit(text: &str) -> Result<Ulimit> {
+    let limit = runtime::rlimit::parse(text)?;
+    Ok(Ulimit { name: limit.name.to_ascii_lowercase(), soft: limit.soft, hard: limit.hard })
 }
 
 /// `0-3,7`, as the kernel's cpuset files take it.

@@ -4,7 +4,6 @@ use crate::args::SecurityFlags;
 use crate::container::record::{DeviceMapping, HostConfig};
 use plan::{Error, Result, ResultExt};
 use runtime::spec::Device;
-use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +24,7 @@ pub fn fill(flags: &SecurityFlags, host: &mut HostConfig, warnings: &mut Vec<Str
     for option in &flags.security_opt {
         host.security_opt.push(security_option(option, warnings)?);
     }
-    host.sysctls = sysctls(&flags.sysctl)?;
+    host.sysctls = flags.sysctl.iter().map(|entry| runtime::sysctl::parse(entry)).collect::<Result<_>>()?;
     Ok(())
 }
 
@@ -79,35 +78,6 @@ pub fn confinement(options: &[String]) -> Confinement {
         }
     }
     found
-}
-
-/// Kernel parameters that belong to one of the container's own namespaces.
-fn sysctls(entries: &[String]) -> Result<BTreeMap<String, String>> {
-    const IPC: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
-    let mut found = BTreeMap::new();
-    for entry in entries {
-        let (name, value) = entry.split_once('=').ok_or_else(|| {
-            Error::invalid(format!("invalid sysctl '{}'", entry.escape_debug())).with_hint("write --sysctl NAME=VALUE")
-        })?;
-        // Both spellings exist: dots, and the path under /proc/sys.
-        let name = if name.contains('/') { name.replace('/', ".") } else { name.to_string() };
-        let own = IPC.contains(&name.as_str()) || name.starts_with("net.") || name.starts_with("fs.mqueue.");
-        if !own || name.contains("..") || name.ends_with('.') {
-            return Err(Error::invalid(format!("sysctl '{}' is not allowed", name.escape_debug()))
-                .with_hint("only parameters of the container's own namespaces: net.*, fs.mqueue.*, kernel.msg*, kernel.shm*, kernel.sem"));
-        }
-        found.insert(name, value.to_string());
-    }
-    Ok(found)
 }
 
 /// `/dev/fuse`, `/dev/sda:/dev/xvda:r`.
@@ -202,22 +172,6 @@ mod tests {
         assert!(confinement(&["no-new-privileges".into()]).no_new_privileges);
         assert!(!confinement(&["no-new-privileges=false".into()]).no_new_privileges);
         assert_eq!(confinement(&["seccomp=unconfined".into()]).seccomp.as_deref(), Some("unconfined"));
-    }
-
-    #[test]
-    fn only_namespaced_sysctls() {
-        let found = sysctls(&["net.ipv4.ip_forward=1".into(), "net/core/somaxconn=5".into()]).unwrap();
-        assert_eq!(found["net.core.somaxconn"], "5");
-        for bad in [
-            "kernel.core_pattern=|/x",
-            "vm.swappiness=1",
-            "net.ipv4",
-            "net...=1",
-            "kernel.hostname=x",
-            "net/../kernel/core_pattern=x",
-        ] {
-            assert!(sysctls(&[bad.into()]).is_err(), "{bad}");
-        }
     }
 
     #[test]

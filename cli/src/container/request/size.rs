@@ -1,6 +1,5 @@
-//! Numbers as people write them: sizes, processors, resource limits.
+//! Numbers as people write them: sizes and processors.
 
-use crate::container::record::Ulimit;
 use plan::{Error, Result};
 
 /// `512m`, `1.5g`, `64KiB`, `1024` (bytes): powers of 1024, as Docker takes them.
@@ -69,57 +68,6 @@ pub fn cpus(text: &str, available: usize) -> Result<i64> {
     Ok(nano)
 }
 
-const ULIMITS: &[&str] = &[
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
-/// `nofile=1024:2048`; -1 is unlimited; one number is both limits.
-///
-/// # Errors
-/// Docker's texts.
-pub fn ulimit(text: &str) -> Result<Ulimit> {
-    let wrong = |what: String| Error::invalid(what).with_hint("write NAME=SOFT[:HARD], as in nofile=1024:2048");
-    let (name, limits) =
-        text.split_once('=').ok_or_else(|| wrong(format!("invalid ulimit argument: {}", text.escape_debug())))?;
-    if !ULIMITS.contains(&name) {
-        return Err(Error::invalid(format!("invalid ulimit type: {}", name.escape_debug()))
-            .with_hint(format!("one of {}", ULIMITS.join(", "))));
-    }
-    let number = |s: &str| match s.parse::<i64>() {
-        Ok(-1) => Ok(u64::MAX),
-        Ok(n) if n >= 0 => Ok(n.unsigned_abs()),
-        _ => Err(wrong(format!("invalid ulimit argument: {}", text.escape_debug()))),
-    };
-    let (soft, hard) = match limits.split_once(':') {
-        Some((soft, hard)) => (number(soft)?, number(hard)?),
-        None => (number(limits)?, number(limits)?),
-    };
-    if soft > hard {
-        let shown = |n: u64| if n == u64::MAX { "-1".to_string() } else { n.to_string() };
-        return Err(wrong(format!(
-            "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-            shown(soft),
-            shown(hard)
-        )));
-    }
-    Ok(Ulimit { name: name.to_string(), soft, hard })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,15 +99,6 @@ mod tests {
         assert!(cpus("0.001", 2).is_err());
         for text in ["", ".", "x", "1/2", "-1", "1e1"] {
             assert!(cpus(text, 2).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn resource_limits() {
-        assert_eq!(ulimit("nofile=10:20").unwrap(), Ulimit { name: "nofile".into(), soft: 10, hard: 20 });
-        assert_eq!(ulimit("core=-1").unwrap().hard, u64::MAX);
-        for text in ["nofile", "nofile=", "nofile=a", "nofile=20:10", "nofile=-2", "x=1", "core=-1:5"] {
-            assert!(ulimit(text).is_err(), "{text}");
         }
     }
 }
