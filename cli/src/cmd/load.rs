@@ -19,7 +19,11 @@ pub fn run(ctx: &Context, args: &LoadArgs) -> Result<i32> {
     };
     let bars = Bars::new();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &bars };
-    for loaded in load(&ctx.images()?, input, progress)? {
+    let loaded = load(&ctx.images()?, input, progress).map_err(|e| {
+        let known = e.hint.is_some() || e.errno.is_some();
+        if known { e } else { e.with_hint("the archive is damaged or was altered: copy or save it again") }
+    })?;
+    for loaded in loaded {
         match loaded {
             Loaded::Renamed { name, old_id } => {
                 println!("The image {name} already exists, renaming the old one with ID {old_id} to empty string");

@@ -18,6 +18,8 @@ pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
         monitors::forget(ctx, &record.id)?;
     }
     files(ctx, &record.id)?;
+    // Empty but for an exit code that a full disk had no room for.
+    tree(&ctx.state_dir(&record.id))?;
     names::release(ctx, &record.name, &record.id)
 }
 
