@@ -105,6 +105,16 @@ fn ranges_and_ephemeral_ports() {
 }
 
 #[test]
+fn holding_many_ports_leaves_the_containers_limits_alone() {
+    let host = Host::new();
+    let rrun = rrun_tests::host::env("RRUN_BIN");
+    let limits = |flags: &str| host.sh(&format!("ulimit -Sn 256; {rrun} run --rm {flags} busybox sh -c 'ulimit -Sn'"));
+    assert_eq!(limits(""), "256");
+    assert_eq!(limits("-p 9000-9499:9000-9499"), "256");
+    assert_eq!(limits("-p 9000-9499:9000-9499 --ulimit nofile=300:400"), "300");
+}
+
+#[test]
 fn publish_all_and_expose() {
     let host = Host::new();
     let id = host.ok(&["run", "-d", "-P", "--expose", "80", "--expose", "90-91/udp", "busybox", "sleep", "1000"]);

@@ -7,6 +7,7 @@
 //!
 //! [`PortBinding`]: crate::model::PortBinding
 
+mod descriptors;
 mod holder;
 mod lease;
 mod parse;

@@ -1,6 +1,7 @@
 //! Chooses host ports and holds them: a lease against other containers, a socket against the
 //! programs of the host.
 
+use super::descriptors::{self, Room};
 use super::lease::{self, Held, Lease, Leases};
 use super::socket::{self, Scope};
 use super::{holder, relay};
@@ -8,7 +9,6 @@ use crate::model::{PortBinding, PortSpec, Proto};
 use crate::poll::Interest;
 use plan::{Error, HostThing, Result, ResultExt};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -19,8 +19,6 @@ use std::time::Duration;
 const BLOCK_TRIES: usize = 16;
 /// Free ports the kernel proposes but a container without a monitor still leases.
 const PICK_TRIES: usize = 256;
-/// Descriptors left for the monitor's other work: pty, log, clients, DNS, relayed connections.
-const HEADROOM: u64 = 256;
 
 /// Reserved host ports, held for as long as this value lives. The leases outlive it: they are in
 /// the undo list, so that the ports of a container whose monitor was killed stay taken.
@@ -58,6 +56,10 @@ impl Ports {
         match &mut self.relay {
             Some(relay) => relay.retarget(&self.sockets, target)?,
             None => self.relay = relay::Relay::start(&self.sockets, target)?,
+        }
+        if self.relay.is_some() {
+            // Two descriptors a connection. The container has its own limit by now.
+            descriptors::raise();
         }
         Ok(())
     }
@@ -191,12 +193,13 @@ struct Reservation {
     default_ip: Option<IpAddr>,
     /// Sockets that the open-files limit still allows.
     budget: u64,
+    room: Room,
 }
 
 impl Reservation {
     fn begin(owner: &str, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Reservation> {
         let wanted: u64 = specs.iter().map(|s| u64::from(s.container.1 - s.container.0) + 1).sum();
-        let limit = allow_descriptors(wanted);
+        let room = Room::new(wanted);
         let mut ports = Ports {
             bindings: Vec::new(),
             warnings: Vec::new(),
@@ -205,14 +208,20 @@ impl Reservation {
             sockets: Vec::new(),
             relay: None,
         };
-        let budget = limit.saturating_sub(HEADROOM);
-        if budget < wanted {
+        if room.sockets < wanted {
             ports.warnings.push(format!(
-                "{} of {wanted} published ports are reserved against other containers only, not against programs of the host: the open-files limit is {limit} (raise it with ulimit -Hn)",
-                wanted - budget
+                "{} of {wanted} published ports are reserved against other containers only, not against programs of the host: the open-files limit is {} (raise it with ulimit -Hn)",
+                wanted - room.sockets,
+                room.limit
             ));
         }
-        Ok(Reservation { ports, ipv6: specs.is_empty() || socket::host_has_ipv6(), default_ip, budget })
+        Ok(Reservation {
+            ports,
+            ipv6: specs.is_empty() || socket::host_has_ipv6(),
+            default_ip,
+            budget: room.sockets,
+            room,
+        })
     }
 
     fn take_all(&mut self, leases: &mut Leases, specs: &[PortSpec]) -> Result<(), Refused> {
@@ -359,6 +368,7 @@ impl Reservation {
                     Err(errno) => return Err(self.kernel(spec, scope, port, errno)),
                 },
             };
+            let socket = self.room.place(socket).doing(|| format!("hold port {port}"))?;
             self.budget -= 1;
             self.ports.sockets.push(HeldSocket { socket, proto: spec.proto, scope, container_port });
         }
@@ -405,21 +415,6 @@ fn ephemeral_range() -> (u16, u16) {
     match (numbers.next(), numbers.next()) {
         (Some(lo), Some(hi)) => (lo, hi),
         _ => (32768, 60999),
-    }
-}
-
-/// Raises the soft open-files limit to the hard one if `wanted` more sockets need it, and returns
-/// the limit in force. The container's own limit comes from its spec, not from here.
-fn allow_descriptors(wanted: u64) -> u64 {
-    let now = getrlimit(Resource::Nofile);
-    let soft = now.current.unwrap_or(u64::MAX);
-    if wanted + HEADROOM <= soft {
-        return soft;
-    }
-    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => now.maximum.unwrap_or(u64::MAX),
-        Err(_) => soft,
     }
 }
 
