@@ -9,7 +9,6 @@ mod context;
 mod render;
 mod sealed;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use plan::{Error, Kind};
 use std::process::ExitCode;
@@ -27,7 +26,7 @@ fn run() -> u8 {
     if args.next().is_some_and(|verb| verb == "monitor") {
         return container::monitor::main(args.filter_map(|arg| arg.into_string().ok()));
     }
-    let cli = match args::Cli::try_parse() {
+    let cli = match args::Cli::of_process() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };

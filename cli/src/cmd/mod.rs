@@ -47,6 +47,9 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
     }
     require_root()?;
     life::sweep(&ctx);
+    if changes_containers(&command) {
+        restore_networks(&ctx);
+    }
     match command {
         Command::Run(args) => run::run(&ctx, &args),
         Command::Create(args) => create::run(&ctx, &args),
@@ -72,6 +75,27 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Image(command) => image::run(&ctx, &command),
         Command::Network(command) => network::run(&ctx, &command),
         Command::Explain(_) | Command::Version => unreachable!("they need no root and were done above"),
+    }
+}
+
+/// Commands that are no start (a start sees to its own networks) and not only a look.
+fn changes_containers(command: &Command) -> bool {
+    use ContainerCommand as C;
+    match command {
+        Command::Network(_) | Command::Stop(_) | Command::Restart(_) | Command::Kill(_) | Command::Rm(_) => true,
+        Command::Container(command) => {
+            matches!(command, C::Stop(_) | C::Restart(_) | C::Kill(_) | C::Rm(_))
+        }
+        _ => false,
+    }
+}
+
+/// Bridges, firewall table and cables that somebody took away from running containers come back. A
+/// failure is no reason not to stop or remove one of them.
+fn restore_networks(ctx: &Context) {
+    match ctx.netstack().repair() {
+        Ok(restored) => restored.iter().for_each(|what| tell(&format!("restored: {what}\n"))),
+        Err(e) => tell(&format!("WARNING: the networks could not be restored: {e}\n")),
     }
 }
 

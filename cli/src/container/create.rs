@@ -3,13 +3,13 @@
 use super::lock::Lock;
 use super::record::{self, Record};
 use super::request::{self, Request, security};
-use super::{file, names, spec};
+use super::{file, names, spec, workers};
 use crate::args::CreateFlags;
 use crate::cmd::pull;
 use crate::context::Context;
 use images::config::Config as ImageConfig;
 use plan::{Error, Result, ResultExt};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -95,31 +95,31 @@ fn resolve(ctx: &Context, record: &mut Record) -> Result<()> {
 
 /// Writes the container's directory and claims its name, which is what makes it exist.
 fn write(ctx: &Context, record: &mut Record, named: bool) -> Result<Lock> {
-    let containers = ctx.containers();
-    let parent = match file::open_dir(&containers) {
-        Ok(dir) => dir,
-        Err(e) if e.errno == Some(libc::ENOENT) => {
-            super::make_private_dir(&containers)?;
-            file::open_dir(&containers)?
-        }
-        Err(e) => return Err(e),
-    };
-    // Shared by all that create: whoever sweeps up the directories of killed creators takes it
-    // exclusively, and so never meets one that is being written.
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&parent, FlockOperation::LockShared))
-        .doing(|| format!("lock {}", containers.display()))?;
-    let id = record.id.as_str();
-    let shown = || format!("create {}", containers.join(id).display());
-    rustix::fs::mkdirat(&parent, id, names::PRIVATE).doing(shown)?;
-    let made = fill(&parent, record).and_then(|lock| {
+    workers::enter(ctx, &record.id)?;
+    let made = mkdir(ctx, record).and_then(|lock| {
         claim(ctx, record, &lock, named)?;
         Ok(lock)
     });
     if made.is_err() {
         // A directory without a name is invisible, and swept up later should this fail too.
-        let _ = std::fs::remove_dir_all(containers.join(&record.id));
+        let _ = std::fs::remove_dir_all(ctx.container_dir(&record.id));
     }
+    workers::leave(ctx);
     made
+}
+
+fn mkdir(ctx: &Context, record: &Record) -> Result<Lock> {
+    let containers = ctx.containers();
+    let parent = match file::open_dir(&containers) {
+        Err(e) if e.errno == Some(libc::ENOENT) => {
+            super::make_private_dir(&containers)?;
+            file::open_dir(&containers)?
+        }
+        opened => opened?,
+    };
+    rustix::fs::mkdirat(&parent, record.id.as_str(), names::PRIVATE)
+        .doing(|| format!("create {}", containers.join(&record.id).display()))?;
+    fill(parent, record)
 }
 
 fn fill(parent: impl AsFd, record: &Record) -> Result<Lock> {

@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{monitors, remove, undo};
+use super::{workers, remove, undo};
 use crate::context::Context;
 use netstack::sandbox::Sandbox;
 use plan::{HostThing, Result};
@@ -50,7 +50,7 @@ pub fn end(ctx: &Context, record: &Record, mut held: Held, exit: Exit) -> Result
     let undone = undo::walk(&held.things, &held.facts);
     let removed = if record.host.auto_remove { remove_all(ctx, record) } else { Ok(()) };
     if undone.is_ok() && removed.is_ok() && !keep_state {
-        monitors::leave(ctx);
+        workers::leave(ctx);
     }
     drop(lock);
     exit.farewell.send();

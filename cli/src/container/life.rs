@@ -6,7 +6,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{monitors, remove, undo};
+use super::{workers, remove, undo};
 use crate::context::Context;
 use plan::{HostThing, Kind, Result};
 use runtime::host::HostFacts;
@@ -83,14 +83,16 @@ pub fn is_running(ctx: &Context, id: &str) -> Result<bool> {
 /// # Errors
 /// Something on the host resists; it is tried again by the next command.
 pub fn repair(ctx: &Context, id: &str) -> Result<()> {
-    if !look(ctx, id)?.orphaned {
-        return Ok(());
+    let sight = look(ctx, id)?;
+    if !sight.orphaned && !remove::is_nameless(ctx, id) {
+        // All is well, or it runs without its monitor, which it can.
+        return if sight.state.status == Status::Running { Ok(()) } else { workers::forget(ctx, id) };
     }
     // Whoever holds the lock is starting, ending or repairing it.
     match Lock::try_take(ctx, id) {
         Ok(Some(lock)) => repair_locked(ctx, id, lock).map(|_| ()),
         Ok(None) => Ok(()),
-        // Its record is gone: an end of `--rm` that was killed on the way.
+        // Its directory is gone: an end of `--rm` that was killed on the way.
         Err(e) if e.kind == Kind::NotFound => finish(ctx, id),
         Err(e) => Err(e),
     }
@@ -101,6 +103,14 @@ pub fn repair(ctx: &Context, id: &str) -> Result<()> {
 /// # Errors
 /// As [`repair`].
 pub fn repair_locked(ctx: &Context, id: &str, lock: Lock) -> Result<Option<Lock>> {
+    if remove::is_nameless(ctx, id) {
+        finish(ctx, id)?;
+        if let Ok(record) = Record::load(&ctx.container_dir(id)) {
+            remove::anonymous_volumes(ctx, &record)?;
+        }
+        remove::files(ctx, id)?;
+        return Ok(None);
+    }
     let sight = look(ctx, id)?;
     if !sight.orphaned {
         return Ok(Some(lock));
@@ -137,8 +147,14 @@ fn left_behind(ctx: &Context, id: &str) -> Vec<HostThing> {
 
 /// Takes back what a container without a monitor left.
 fn finish(ctx: &Context, id: &str) -> Result<()> {
+    let dir = ctx.state_dir(id);
+    // Killed after the addresses were leased and before they were written down.
+    let unwritten = dir.exists() && !matches!(undo::load(&dir), Ok(Some(_)));
     undo::walk(&left_behind(ctx, id), &HostFacts::observe()?)?;
-    monitors::forget(ctx, id)
+    if unwritten {
+        ctx.netstack().sweep()?;
+    }
+    workers::forget(ctx, id)
 }
 
 /// Repairs every container whose monitor is gone. Every command begins with it: it reads one
@@ -147,7 +163,7 @@ fn finish(ctx: &Context, id: &str) -> Result<()> {
 /// # Errors
 /// None that concern the command at hand: what cannot be repaired now is met again later.
 pub fn sweep(ctx: &Context) {
-    for id in monitors::orphans(ctx) {
+    for id in workers::orphans(ctx) {
         // The user asked for something else; `rm -f` of this very container shows the error.
         let _ = repair(ctx, &id);
     }

@@ -7,7 +7,7 @@ pub mod file;
 pub mod life;
 pub mod lock;
 pub mod monitor;
-mod monitors;
+mod workers;
 pub mod names;
 pub mod record;
 pub mod remove;
@@ -60,8 +60,8 @@ pub fn list(ctx: &Context) -> Result<Vec<Entry>> {
             Ok(record) if names::holder(ctx, &record.name).as_deref() == Some(&id) => {
                 entries.push(Entry::Container(Box::new(record)));
             }
-            Ok(_) => {}
-            Err(e) if e.kind == plan::Kind::NotFound => {}
+            Ok(_) => remove::nameless(ctx, &id)?,
+            Err(e) if e.kind == plan::Kind::NotFound => remove::nameless(ctx, &id)?,
             Err(error) => {
                 let names = names.get_or_insert_with(|| names::all(ctx));
                 if let Some((name, _)) = names.iter().find(|(_, holder)| *holder == id) {

@@ -8,7 +8,7 @@ use super::lock::Lock;
 use super::record::{HostConfig, Record};
 use super::service::Network;
 use super::spec::run_spec;
-use super::{LOG_FILE, explain, file, monitors, start, undo, volume};
+use super::{LOG_FILE, explain, file, workers, start, undo, volume};
 use crate::context::Context;
 use crate::render;
 use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
@@ -86,12 +86,12 @@ struct Begun {
 
 /// Everything up to exec. On an error nothing is left.
 fn begin(ctx: &Context, id: &str, order: &Order) -> Result<Begun> {
-    monitors::enter(ctx, id)?;
+    workers::enter(ctx, id)?;
     let mut things = undo::least(ctx, id);
     attempt(ctx, id, order, &mut things).map_err(|mut e| {
         let undone = HostFacts::observe().and_then(|facts| undo::walk(&things, &facts));
         match undone {
-            Ok(()) => monitors::leave(ctx),
+            Ok(()) => workers::leave(ctx),
             Err(left) => e = e.with_note(left.to_string()),
         }
         e

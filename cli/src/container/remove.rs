@@ -1,10 +1,12 @@
 //! Taking a container away: its files, its anonymous volumes, its name.
 
+use super::lock::Lock;
 use super::record::Record;
-use super::{monitors, names, spec};
+use super::{workers, names, spec};
 use crate::context::Context;
-use plan::{Error, Result};
+use plan::{Error, Kind, Result};
 use std::path::Path;
+use std::time::Duration;
 
 /// Removes everything that a stopped container consists of. The name goes last: if we are killed
 /// before, the same `rm` finds the container again and goes on.
@@ -15,7 +17,7 @@ pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
     // An end that the disk had no room for.
     if ctx.state_dir(&record.id).exists() {
         tree(&ctx.state_dir(&record.id))?;
-        monitors::forget(ctx, &record.id)?;
+        workers::forget(ctx, &record.id)?;
     }
     files(ctx, &record.id)?;
     // Empty but for an exit code that a full disk had no room for.
@@ -30,6 +32,30 @@ pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
 /// Of the name's link.
 pub fn hide(ctx: &Context, record: &Record) -> Result<()> {
     names::release(ctx, &record.name, &record.id)
+}
+
+/// Whether a container's directory belongs to nobody: a `create` was killed before it claimed the
+/// name, or an end of `--rm` after it had freed it.
+pub fn is_nameless(ctx: &Context, id: &str) -> bool {
+    match Record::load(&ctx.container_dir(id)) {
+        Ok(record) => names::holder(ctx, &record.name).as_deref() != Some(id),
+        Err(e) => e.kind == Kind::NotFound,
+    }
+}
+
+/// Removes a nameless directory that nobody is busy with any more.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn nameless(ctx: &Context, id: &str) -> Result<()> {
+    /// Longer than any `create` takes between its directory and its name.
+    const AGE: Duration = Duration::from_secs(60);
+    let dir = ctx.container_dir(id);
+    let age = std::fs::metadata(&dir).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+    match Lock::try_take(ctx, id) {
+        Ok(Some(_lock)) if age.is_some_and(|age| age > AGE) => tree(&dir),
+        _ => Ok(()),
+    }
 }
 
 /// # Errors

@@ -1,8 +1,8 @@
-//! `<state>/monitors/<pid>`: a symbolic link to the container that the process watches.
+//! `<state>/workers/<pid>`: a symbolic link to the container that the process makes or watches.
 //!
-//! One readdir and a kill(pid, 0) each tell whether a monitor has died without cleaning up: so
-//! cheap that every command can do it. A pid that has come round again only delays the repair until
-//! somebody asks for that container; what is repaired is decided by start time and boot.
+//! One readdir and a kill(pid, 0) each tell whether a creator or a monitor has died without cleaning
+//! up: so cheap that every command can do it. A pid that has come round again only delays the repair
+//! until somebody asks for that container; what is repaired is decided by start time and boot.
 
 use crate::context::Context;
 use plan::{Result, ResultExt};
@@ -10,14 +10,14 @@ use rustix::process::Pid;
 use std::path::PathBuf;
 
 fn dir(ctx: &Context) -> PathBuf {
-    ctx.state.join("monitors")
+    ctx.state.join("workers")
 }
 
 fn own_link(ctx: &Context) -> PathBuf {
     dir(ctx).join(std::process::id().to_string())
 }
 
-/// Called by a monitor before it makes anything.
+/// Called before anything is made.
 ///
 /// # Errors
 /// Of symlink(2): without the link nobody would clean up after us.
@@ -27,9 +27,10 @@ pub fn enter(ctx: &Context, id: &str) -> Result<()> {
     for _ in 0..2 {
         match std::os::unix::fs::symlink(id, &link) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => super::make_private_dir(&dir(ctx))?,
-            // Of a killed monitor that had our pid, and whose container nobody asked for since.
+            // Of a killed process that had our pid, and whose container nobody asked for since.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                if let Some(old) = std::fs::read_link(&link).ok().and_then(|t| t.into_os_string().into_string().ok()) {
+                let old = std::fs::read_link(&link).ok().and_then(|t| t.into_os_string().into_string().ok());
+                if let Some(old) = old.filter(|old| super::names::is_id(old)) {
                     super::life::repair(ctx, &old)?;
                 }
                 let _ = std::fs::remove_file(&link);
@@ -40,24 +41,24 @@ pub fn enter(ctx: &Context, id: &str) -> Result<()> {
     std::os::unix::fs::symlink(id, &link).doing(doing)
 }
 
-/// Called by a monitor that leaves nothing behind.
+/// Called when nothing is left to be done by somebody else.
 pub fn leave(ctx: &Context) {
     // A link that stays costs the next command a look, no more.
     let _ = std::fs::remove_file(own_link(ctx));
 }
 
-/// Containers whose monitor is gone.
+/// Containers whose creator or monitor is gone.
 pub fn orphans(ctx: &Context) -> Vec<String> {
-    links(ctx).filter(|(pid, _)| !exists(*pid)).map(|(_, id)| id).collect()
+    dead(ctx).map(|(_, id)| id).collect()
 }
 
-/// Drops the links of dead monitors of `id`.
+/// Drops the links of dead processes to `id`.
 ///
 /// # Errors
 /// Of unlink(2).
 pub fn forget(ctx: &Context, id: &str) -> Result<()> {
-    for (pid, holder) in links(ctx) {
-        if holder == id && !exists(pid) {
+    for (pid, holder) in dead(ctx) {
+        if holder == id {
             let link = dir(ctx).join(pid.as_raw_nonzero().to_string());
             match std::fs::remove_file(&link) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -70,11 +71,14 @@ pub fn forget(ctx: &Context, id: &str) -> Result<()> {
     Ok(())
 }
 
-fn links(ctx: &Context) -> impl Iterator<Item = (Pid, String)> {
+fn dead(ctx: &Context) -> impl Iterator<Item = (Pid, String)> {
     let dir = dir(ctx);
     let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
     entries.filter_map(move |e| {
         let pid = Pid::from_raw(e.file_name().to_str()?.parse::<i32>().ok().filter(|pid| *pid > 1)?)?;
+        if exists(pid) {
+            return None;
+        }
         let target = std::fs::read_link(e.path()).ok()?;
         let id = target.to_str().filter(|id| super::names::is_id(id))?;
         Some((pid, id.to_string()))
