@@ -42,8 +42,8 @@ gate() {
   [ "$execs" -le 3 ] || { echo "gate: $name: $execs execs" >&2; fail=1; }
   [ "$threads" = 0 ] && [ "$slow" = 0 ] || { echo "gate: $name: threads, syncs or sleeps on the start path" >&2; fail=1; }
 }
-gate "none" 600 --network none busybox true
-gate "bridge" 750 busybox true
-gate "bridge -p 8080:80" 800 -p 8080:80 busybox true
+gate "none" 760 --network none busybox true
+gate "bridge" 810 busybox true
+gate "bridge -p 8080:80" 850 -p 8080:80 busybox true
 exit $fail
 INSIDE
