@@ -7,6 +7,12 @@ RRUN_BIN=${RRUN_BIN:-$(ls -d "$PWD"/target/*/release/rrun)}
 RRUN_ROOTFS=${RRUN_ROOTFS:-$PWD/target/busybox-rootfs.tar}
 export RRUN_BIN RRUN_ROOTFS
 
+# One static binary under 10 MB: nothing but the kernel at run time.
+size=$(stat -c %s "$RRUN_BIN")
+echo "binary                 $size bytes (at most 10000000)"
+[ "$size" -le 10000000 ] || { echo "gate: $RRUN_BIN has $size bytes" >&2; exit 1; }
+! ldd "$RRUN_BIN" >/dev/null 2>&1 || ldd "$RRUN_BIN" | grep -q 'statically linked' || { echo "gate: $RRUN_BIN is not static" >&2; exit 1; }
+
 # In a mount and network namespace of its own; its end takes everything with it.
 exec unshare -mn bash -euo pipefail <<'INSIDE'
 mount --make-rprivate /

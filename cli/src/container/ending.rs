@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{workers, remove, undo};
+use super::{remove, undo, workers};
 use crate::context::Context;
 use netstack::sandbox::Sandbox;
 use plan::{HostThing, Result};

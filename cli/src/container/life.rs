@@ -6,7 +6,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{workers, remove, undo};
+use super::{remove, undo, workers};
 use crate::context::Context;
 use plan::{HostThing, Kind, Result};
 use runtime::host::HostFacts;

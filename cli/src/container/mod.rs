@@ -7,7 +7,6 @@ pub mod file;
 pub mod life;
 pub mod lock;
 pub mod monitor;
-mod workers;
 pub mod names;
 pub mod record;
 pub mod remove;
@@ -19,6 +18,7 @@ pub mod start;
 mod undo;
 pub mod view;
 mod volume;
+mod workers;
 
 pub use record::{Entry, Record};
 

@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{workers, names, spec};
+use super::{names, spec, workers};
 use crate::context::Context;
 use plan::{Error, Kind, Result};
 use std::path::Path;

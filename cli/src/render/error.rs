@@ -32,7 +32,7 @@ fn remedy(errno: Option<i32>) -> Option<&'static str> {
         libc::EROFS => "the file system is mounted read-only: choose other places with --root and --state",
         libc::EMFILE | libc::ENFILE => "too many open files: raise the limit with `ulimit -n`",
         libc::ENOMEM => "the machine or this cgroup is out of memory",
-        libc::ENOSYS | libc::EOPNOTSUPP => "this kernel lacks the feature: rrun needs Linux 5.11 or newer",
+        libc::ENOSYS | libc::EOPNOTSUPP => "this kernel lacks the feature: rrun needs Linux 5.12 or newer",
         libc::EIO => "the disk reports errors: see `dmesg`",
         _ => return None,
     })
