@@ -24,7 +24,7 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
     super::warn(&warnings);
     // From here on a Ctrl-C is the container's.
     let signals = if args.detach { None } else { Some(wishes.capture()?) };
-    let start = Start { attach: !args.detach, explain: args.explain, console: wishes.console() };
+    let start = Start { attach: !args.detach, explain: args.explain, console: wishes.console(), ..Start::default() };
     let started = start::launch(ctx, &record, lock, start).map_err(|e| unmake(ctx, &record, e))?;
     super::warn(&started.warnings);
     if args.explain {

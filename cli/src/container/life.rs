@@ -6,7 +6,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{remove, undo, workers};
+use super::{remove, takeover, undo, workers};
 use crate::context::Context;
 use plan::{HostThing, Kind, Result};
 use runtime::host::HostFacts;
@@ -85,8 +85,10 @@ pub fn is_running(ctx: &Context, id: &str) -> Result<bool> {
 pub fn repair(ctx: &Context, id: &str) -> Result<()> {
     let sight = look(ctx, id)?;
     if !sight.orphaned && !remove::is_nameless(ctx, id) {
-        // All is well, or it runs without its monitor, which it can.
-        return if sight.state.status == Status::Running { Ok(()) } else { workers::forget(ctx, id) };
+        return match sight.state.status {
+            Status::Running => takeover::replace_monitor(ctx, id),
+            _ => workers::forget(ctx, id),
+        };
     }
     // Whoever holds the lock is starting, ending or repairing it.
     match Lock::try_take(ctx, id) {

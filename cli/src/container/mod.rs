@@ -15,6 +15,7 @@ pub mod service;
 pub mod signal;
 pub mod spec;
 pub mod start;
+mod takeover;
 mod undo;
 pub mod view;
 mod volume;

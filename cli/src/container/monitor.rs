@@ -8,7 +8,7 @@ use super::lock::Lock;
 use super::record::{HostConfig, Record};
 use super::service::Network;
 use super::spec::run_spec;
-use super::{LOG_FILE, explain, file, start, undo, volume, workers};
+use super::{LOG_FILE, explain, file, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use crate::render;
 use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
@@ -16,7 +16,7 @@ use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
 use runtime::exec::{self, Io};
 use runtime::host::HostFacts;
 use runtime::log::{Rotation, Writer};
-use runtime::monitor::{NoService, Report, Service, Setup};
+use runtime::monitor::{Marks, NoService, Report, Service, Setup};
 use runtime::planner;
 use runtime::relay::Ends;
 use runtime::spec::{Namespace, RunSpec};
@@ -42,6 +42,8 @@ pub struct Order {
     pub attached: Option<RawFd>,
     pub explain: bool,
     pub console: Option<(u16, u16)>,
+    /// The container runs already: its monitor was killed.
+    pub take_over: bool,
 }
 
 /// The whole life of a monitor. Its stdio is /dev/null: what there is to say goes into the report.
@@ -66,6 +68,7 @@ fn live(id: &str, order: &Order) -> Result<()> {
     let attached = order.attached.map(inherited).transpose()?.map(UnixStream::from);
     let global =
         crate::args::Global { root: order.root.clone(), state: order.state.clone(), config: order.config.clone() };
+    let begin = if order.take_over { takeover::begin } else { begin };
     let begun = Context::new(&global).and_then(|ctx| Ok((begin(&ctx, id, order)?, ctx)));
     match begun {
         Err(e) => Report::failed(e).send(report),
@@ -74,14 +77,16 @@ fn live(id: &str, order: &Order) -> Result<()> {
 }
 
 /// A container whose program runs.
-struct Begun {
-    record: Record,
-    spec: RunSpec,
-    held: Held,
-    running: exec::Running,
-    ends: Ends,
-    listener: UnixListener,
-    report: Report,
+pub struct Begun {
+    pub record: Record,
+    /// What it was started with, if it was just started.
+    pub spec: Option<RunSpec>,
+    pub held: Held,
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub ends: Ends,
+    pub listener: UnixListener,
+    pub report: Report,
 }
 
 /// Everything up to exec. On an error nothing is left.
@@ -136,6 +141,7 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
         None => None,
     };
     let listener = attach::listen(&state_dir)?;
+    state.streams = pipes.as_ref().map(Marks::of).transpose()?.flatten();
     // Before the program runs: once it does, it may be gone before we look.
     state.set_running(starting.pid)?;
     state::save(&state_dir, &state)?;
@@ -149,19 +155,22 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
         report.explain = Some(explain::timed(&plan, network_steps, &journal));
     }
     let held = Held { facts, things: std::mem::take(things), sandbox, state };
-    Ok(Begun { record, spec, held, running, ends, listener, report })
+    let exec::Running { pid, pidfd, .. } = running;
+    Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report })
 }
 
 /// Reports, and stays until the end.
 fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: OwnedFd, lock: Lock) -> Result<()> {
-    let Begun { record, spec, mut held, running, ends, listener, report: words } = begun;
+    let Begun { record, spec, mut held, pid, pidfd, ends, listener, report: words } = begun;
     words.send(report)?;
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
     let _ = state::save(&ctx.container_dir(&record.id), &held.state);
     // For people and for tools that read OCI; rrun itself makes its spec of the record.
-    let _ = oci::to_spec(&spec).and_then(|spec| file::create(&lock, SPEC_FILE, &spec));
-    drop((lock, spec));
+    if let Some(spec) = spec {
+        let _ = oci::to_spec(&spec).and_then(|spec| file::create(&lock, SPEC_FILE, &spec));
+    }
+    drop(lock);
     let mut network;
     let mut nothing = NoService;
     let service: &mut dyn Service = match held.sandbox.as_mut() {
@@ -172,8 +181,8 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: Owne
         None => &mut nothing,
     };
     let exit = runtime::monitor::run(Setup {
-        pid: running.pid,
-        pidfd: running.pidfd,
+        pid,
+        pidfd,
         ends,
         log: log(&ctx.container_dir(&record.id), &record.host),
         listener: Some(listener),

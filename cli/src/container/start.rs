@@ -20,6 +20,8 @@ pub struct Start {
     pub explain: bool,
     /// Rows and columns of the starter's terminal.
     pub console: Option<(u16, u16)>,
+    /// The container runs, and only its monitor is missing.
+    pub take_over: bool,
 }
 
 pub struct Started {
@@ -61,6 +63,7 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
         attached: theirs.as_ref().map(AsRawFd::as_raw_fd),
         explain: wishes.explain,
         console: wishes.console,
+        take_over: wishes.take_over,
     };
     let order =
         serde_json::to_string(&order).map_err(|e| Error::system("encode the order").with_cause(e.to_string()))?;

@@ -5,7 +5,7 @@ use crate::apply;
 use crate::dns::{self, SharedNetwork};
 use crate::driver::bridge;
 use crate::firewall::{self, Element};
-use crate::model::{Endpoint, PortBinding};
+use crate::model::{Endpoint, PortBinding, PortSpec};
 use crate::networks::{Netstack, VERSION, is_predefined, read_json, write_json};
 use crate::nl::{self, Socket, Visit};
 use crate::poll::Interest;
@@ -199,6 +199,13 @@ impl Sandbox {
     pub fn close(mut self) -> Closed {
         let mut failures = Vec::new();
         let mut note = |r: Result<()>| failures.extend(r.err());
+        if !self.elements.is_empty() && self.nft.is_none() {
+            // Of a monitor that took over: the socket that added them died with the first one.
+            match Socket::netfilter() {
+                Ok(socket) => self.nft = Some(socket),
+                Err(e) => note(Err(e)),
+            }
+        }
         if let Some(nft) = &mut self.nft {
             note(firewall::withdraw(nft, &self.elements));
         }
@@ -249,6 +256,41 @@ impl Closed {
 }
 
 impl Netstack {
+    /// The networking of a running container whose monitor was killed, held anew: its host ports,
+    /// relays, resolver, and the means to take everything back. What the kernel has of it stays as
+    /// it is.
+    pub fn resume(&self, request: &SandboxRequest, netns: BorrowedFd<'_>) -> Result<Sandbox> {
+        let endpoints = self.endpoints_of(&request.container_id)?;
+        let bindings = self.bindings_of(&request.container_id)?;
+        let mut request = request.clone();
+        // The ports that were chosen then, not what would be chosen now.
+        if !bindings.is_empty() {
+            request.ports = bindings
+                .iter()
+                .map(|b| PortSpec {
+                    host_ip: Some(b.host_ip),
+                    host: Some(b.host),
+                    container: b.container,
+                    proto: b.proto,
+                })
+                .collect();
+        }
+        let named = endpoints.iter().any(|e| !is_predefined(&e.network));
+        let mut sandbox = Sandbox {
+            netstack: self.clone(),
+            netns: duplicate(netns)?,
+            elements: bridge::published(&endpoints, &bindings),
+            files: self.files(&request, &endpoints, named),
+            request,
+            endpoints,
+            ports: None,
+            resolver: None,
+            nft: None,
+        };
+        sandbox.refresh()?;
+        Ok(sandbox)
+    }
+
     /// The endpoints of one container, in order of their interfaces. One look into each network.
     pub fn endpoints_of(&self, container_id: &str) -> Result<Vec<Endpoint>> {
         let mut found: Vec<Endpoint> = Vec::new();
