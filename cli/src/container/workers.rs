@@ -1,6 +1,6 @@
 //! `<state>/workers/<pid>`: a symbolic link to the container that the process makes or watches.
 //!
-//! One readdir and a kill(pid, 0) each tell whether a creator or a monitor has died without cleaning
+//! One readdir and a readlink(2) each tell whether a creator or a monitor has died without cleaning
 //! up: so cheap that every command can do it. A pid that has come round again only delays the repair
 //! until somebody asks for that container; what is repaired is decided by start time and boot.
 
@@ -85,7 +85,7 @@ fn dead(ctx: &Context) -> impl Iterator<Item = (Pid, String)> {
     })
 }
 
-/// EPERM would mean that it exists; we are root and do not get it.
+/// A zombie that its parent is slow to reap has no executable any more, and counts as dead.
 fn exists(pid: Pid) -> bool {
-    rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+    std::fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).is_ok()
 }
