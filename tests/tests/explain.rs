@@ -15,7 +15,7 @@ fn a_run_explains_itself_with_times() {
         "172.17.0.2",
         "8080",
         "capabilit",
-        "seccomp",
+        "filter system calls",
         "pivot",
         "cgroup",
         " µs",
