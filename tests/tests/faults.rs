@@ -34,6 +34,29 @@ fn the_monitor_is_killed() {
 }
 
 #[test]
+fn the_next_command_brings_a_new_monitor() {
+    let host = Host::new();
+    host.ok(&["network", "create", "nn"]);
+    let counting = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 7";
+    let c = host.ok(&["run", "-d", "--name", "cc", "--network", "nn", "-p", "8080:80", "busybox", "sh", "-c", counting]);
+    let monitor = parent_of(init_of(&host, &c));
+    eventually("it counts", || host.ok(&["logs", "cc"]).contains("line 3\n").then_some(()));
+    kill(Pid::from_raw(monitor), Signal::SIGKILL).expect("kill the monitor");
+    host.ok(&["ps"]);
+    // Its name server answers again, its port is held again, and no line is lost.
+    let named = host.ok(&["run", "--rm", "--network", "nn", "busybox", "nslookup", "cc", "127.0.0.11"]);
+    assert!(named.contains("172.18.0.2"), "{named}");
+    let taken = host.fails(125, &["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    assert!(taken.contains("port is already allocated"), "{taken}");
+    assert!(host.sh("ss -Hltn sport = :8080").contains("8080"), "the socket is bound");
+    host.ok(&["wait", "cc"]);
+    let lines: Vec<String> = (1..=40).map(|i| format!("line {i}")).collect();
+    assert_eq!(host.ok(&["logs", "cc"]), lines.join("\n"));
+    // The new monitor has cleaned up.
+    assert_eq!(host.ok(&["run", "--rm", "-p", "8080:80", "busybox", "echo", "free"]), "free");
+}
+
+#[test]
 fn monitor_and_program_are_killed_together() {
     let host = Host::new();
     let c = serve(&host, &["--name", "web", "-p", "8080:80"], 80, "web");

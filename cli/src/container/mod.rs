@@ -65,8 +65,9 @@ pub fn list(ctx: &Context) -> Result<Vec<Entry>> {
             Err(e) if e.kind == plan::Kind::NotFound => remove::nameless(ctx, &id)?,
             Err(error) => {
                 let names = names.get_or_insert_with(|| names::all(ctx));
-                if let Some((name, _)) = names.iter().find(|(_, holder)| *holder == id) {
-                    entries.push(Entry::Broken { name: name.clone(), id, error });
+                match names.iter().find(|(_, holder)| *holder == id) {
+                    Some((name, _)) => entries.push(Entry::Broken { name: name.clone(), id, error }),
+                    None => remove::nameless(ctx, &id)?,
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{names, spec, workers};
+use super::{life, names, spec};
 use crate::context::Context;
 use plan::{Error, Kind, Result};
 use std::path::Path;
@@ -16,8 +16,7 @@ use std::time::Duration;
 pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
     // An end that the disk had no room for.
     if ctx.state_dir(&record.id).exists() {
-        tree(&ctx.state_dir(&record.id))?;
-        workers::forget(ctx, &record.id)?;
+        life::take_down(ctx, &record.id)?;
     }
     files(ctx, &record.id)?;
     // Empty but for an exit code that a full disk had no room for.
@@ -39,7 +38,9 @@ pub fn hide(ctx: &Context, record: &Record) -> Result<()> {
 pub fn is_nameless(ctx: &Context, id: &str) -> bool {
     match Record::load(&ctx.container_dir(id)) {
         Ok(record) => names::holder(ctx, &record.name).as_deref() != Some(id),
-        Err(e) => e.kind == Kind::NotFound,
+        Err(e) if e.kind == Kind::NotFound => true,
+        // Damaged since, or only half written.
+        Err(_) => !names::all(ctx).iter().any(|(_, holder)| holder == id),
     }
 }
 
