@@ -55,14 +55,25 @@ fn lost(mut state: State) -> State {
     state
 }
 
-/// The container's state, true now. Waits for an end that is just being recorded.
+/// The container's state, true now. Waits for an end that is just being recorded, and finishes one
+/// that nobody recorded.
 ///
 /// # Errors
-/// A damaged state file.
+/// A damaged state file; no such container, if it was one of `--rm` whose end was never finished.
 pub fn state(ctx: &Context, id: &str) -> Result<State> {
     let deadline = Instant::now() + PATIENCE;
+    let mut tried = false;
     loop {
         let sight = look(ctx, id)?;
+        if sight.orphaned && !tried {
+            tried = true;
+            // What resists is no reason not to say how it stands; `rm` and `start` say what it is.
+            let _ = repair(ctx, id);
+            if !ctx.container_dir(id).exists() {
+                return Err(super::no_such(id));
+            }
+            continue;
+        }
         if !sight.ending || Instant::now() > deadline {
             return Ok(sight.state);
         }

@@ -4,7 +4,7 @@ use super::record::Record;
 use super::{Entry, life};
 use crate::context::Context;
 use netstack::model::{Endpoint, PortBinding};
-use plan::{Error, Result};
+use plan::{Error, Kind, Result};
 use runtime::state::{State, Status};
 use std::path::Path;
 
@@ -67,7 +67,12 @@ pub fn all(ctx: &Context) -> Result<Vec<View>> {
         views.push(match entry {
             Entry::Container(record) => {
                 let (id, name) = (record.id.clone(), record.name.clone());
-                View::of(ctx, *record).unwrap_or_else(|e| View::broken(id, name, e))
+                match View::of(ctx, *record) {
+                    Ok(view) => view,
+                    // Removed since the list was made, or one of `--rm` that a reboot ended.
+                    Err(e) if e.kind == Kind::NotFound => continue,
+                    Err(e) => View::broken(id, name, e),
+                }
             }
             Entry::Broken { id, name, error } => View::broken(id, name, error),
         });
