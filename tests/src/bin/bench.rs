@@ -158,6 +158,8 @@ fn idle(host: &Host, table: &mut Table) {
     let init: i32 = host.ok(&["inspect", "-f", "{{.State.Pid}}", &id]).parse().expect("a pid");
     let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).expect("stat");
     let monitor = stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(1)).expect("a parent").to_string();
+    // A monitor lets go of its code after a second without work: idle is what is measured.
+    std::thread::sleep(Duration::from_millis(1500));
     let smaps = std::fs::read_to_string(format!("/proc/{monitor}/smaps_rollup")).expect("smaps_rollup");
     let pss = smaps.lines().find_map(|l| l.strip_prefix("Pss:")).map(str::trim).unwrap_or("?").to_string();
     table.put("idle container: PSS of its monitor", "rrun", pss);
