@@ -38,7 +38,8 @@ fn the_next_command_brings_a_new_monitor() {
     let host = Host::new();
     host.ok(&["network", "create", "nn"]);
     let counting = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; exit 7";
-    let c = host.ok(&["run", "-d", "--name", "cc", "--network", "nn", "-p", "8080:80", "busybox", "sh", "-c", counting]);
+    let c =
+        host.ok(&["run", "-d", "--name", "cc", "--network", "nn", "-p", "8080:80", "busybox", "sh", "-c", counting]);
     let monitor = parent_of(init_of(&host, &c));
     eventually("it counts", || host.ok(&["logs", "cc"]).contains("line 3\n").then_some(()));
     kill(Pid::from_raw(monitor), Signal::SIGKILL).expect("kill the monitor");
