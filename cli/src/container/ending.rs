@@ -22,7 +22,7 @@ pub struct Held {
 ///
 /// # Errors
 /// Something on the host resists; the next command tries again.
-pub fn end(ctx: &Context, record: &Record, mut held: Held, exit: Exit) -> Result<()> {
+pub fn end(ctx: &Context, record: &Record, mut held: Held, mut exit: Exit) -> Result<()> {
     // Whoever starts, removes or repairs this container waits until it is in order again.
     let lock = Lock::take(ctx, &record.id)?;
     // Only a killed process can be one that memory ran out for.
@@ -40,6 +40,9 @@ pub fn end(ctx: &Context, record: &Record, mut held: Held, exit: Exit) -> Result
     // Its elements go over the socket that made them, which is closed only after everyone has been
     // told: closing it waits for the kernel (design §4, trap 4).
     let closed = held.sandbox.map(Sandbox::close);
+    // Name, addresses and ports are free, the end is on record. What is left nobody needs to wait
+    // for; whoever wants to start or remove this container waits for our lock.
+    exit.farewell.tell();
     let keep_state = recorded.is_err();
     held.things.retain(|t| match t {
         HostThing::CgroupDir { .. } => true,

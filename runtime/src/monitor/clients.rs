@@ -180,15 +180,19 @@ impl Clients {
         }
     }
 
-    /// Tells everyone who waits or is attached how it ended, and sees every byte off, however slowly
-    /// they read: everything else has been cleaned up by now, and a client that hangs up is let go.
-    pub fn dismiss(mut self, code: i32) {
+    /// Tells everyone who waits or is attached how it ended, as far as their sockets take it at once.
+    pub fn tell(&mut self, code: i32) {
         self.list.retain_mut(|c| {
             if c.role != Role::Visitor {
                 c.channel.push(Tag::Exit, &code.to_le_bytes());
             }
             c.channel.flush().is_ok() && c.channel.backlog() > 0
         });
+    }
+
+    /// Sees every byte off, however slowly they read: everything else has been cleaned up by now, and
+    /// a client that hangs up is let go.
+    pub fn see_off(mut self) {
         let mut poll = Poll::default();
         while !self.list.is_empty() {
             poll.clear();

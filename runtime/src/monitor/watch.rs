@@ -90,13 +90,25 @@ pub struct Exit {
 pub struct Farewell {
     clients: Clients,
     code: i32,
+    told: bool,
 }
 
 impl Farewell {
-    /// Delivers the remaining output and the exit code. Returns when the last client has read them or
-    /// hung up, however long that takes (`rrun run … | less`): clean up first.
-    pub fn send(self) {
-        self.clients.dismiss(self.code);
+    /// Delivers the remaining output and the exit code to those who can take them at once, which is
+    /// nearly always everyone. Call it as soon as the end is recorded: what is left to clean up need
+    /// not keep anybody waiting.
+    pub fn tell(&mut self) {
+        self.clients.tell(self.code);
+        self.told = true;
+    }
+
+    /// Delivers the rest. Returns when the last client has read it or hung up, however long that
+    /// takes (`rrun run … | less`): clean up first.
+    pub fn send(mut self) {
+        if !self.told {
+            self.tell();
+        }
+        self.clients.see_off();
     }
 }
 
@@ -137,7 +149,7 @@ pub fn run(setup: Setup<'_>) -> Result<Exit> {
     let ending = watch.until_finished()?;
     let log_dropped = watch.log.as_ref().map_or(0, log::Writer::dropped);
     let finished_at = watch.finished_at.unwrap_or_else(plan::time::now_rfc3339);
-    let farewell = Farewell { clients: watch.clients, code: ending.code };
+    let farewell = Farewell { clients: watch.clients, code: ending.code, told: false };
     Ok(Exit { code: ending.code, signal: ending.signal, finished_at, log_dropped, farewell })
 }
 
