@@ -56,7 +56,9 @@ impl Host {
     pub fn bare() -> Host {
         assert!(nix::unistd::geteuid().is_root(), "black-box tests make namespaces: run tests/run.sh, or as root");
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("rrun-test-{}-{n}", std::process::id());
+        // A test that was killed leaves its directory, and pids come round again: the clock tells them apart.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+        let name = format!("rrun-test-{}-{n}-{now:x}", std::process::id());
         let dir = PathBuf::from("/tmp").join(&name);
         fs::create_dir(&dir).expect("a directory for the host");
         let cgroups = make_cgroups(&name);
