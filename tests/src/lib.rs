@@ -8,6 +8,7 @@
 pub mod census;
 pub mod fixture;
 pub mod host;
+pub mod kernel;
 pub mod peer;
 
 pub use host::{Host, Ran};
