@@ -4,10 +4,14 @@
 #
 #   vagrant/provision.sh          to build and run rrun
 #   vagrant/provision.sh tests    also what its tests need
+#   vagrant/provision.sh vm       also what vagrant/vm.sh needs to build and boot the VM
+#   vagrant/provision.sh print guest    installs nothing: the packages that go into the VM
 set -euo pipefail
 
-run_packages=(
+build_packages=(
   gcc libc6-dev          # a linker, and the static C library that makes rrun one static binary
+)
+run_packages=(
   nftables               # `nft`, which rrun calls when a network is made or removed
   iproute2               # not needed by rrun: to look at what it made
   ca-certificates        # to trust registries
@@ -19,12 +23,25 @@ test_packages=(
   tcpdump                # proves what did and did not cross a wire
   util-linux procps      # unshare, nsenter, script, ps
 )
+vm_packages=(
+  qemu-system-x86 qemu-utils # named together: the first replaces a newer one of the second
+  mmdebstrap debian-archive-keyring e2fsprogs # a root file system from packages, and a disk from that
+  kmod cpio xz-utils     # the kernel's module index, the initrd, the kernel unpacked
+  openssh-client         # the way in
+)
+guest_packages=(
+  systemd systemd-sysv dbus
+  openssh-server busybox-static kmod
+  apparmor               # apparmor_parser, and profiles that are enforced
+)
 
-packages=("${run_packages[@]}")
-case "${1:-}" in
+packages=("${build_packages[@]}" "${run_packages[@]}")
+case "$*" in
   "") ;;
   tests) packages+=("${test_packages[@]}") ;;
-  *) echo "usage: $0 [tests]" >&2; exit 2 ;;
+  vm) packages+=("${vm_packages[@]}") ;;
+  "print guest") printf '%s\n' "${run_packages[@]}" "${test_packages[@]}" "${guest_packages[@]}"; exit ;;
+  *) echo "usage: $0 [tests|vm|print guest]" >&2; exit 2 ;;
 esac
 
 sudo=()

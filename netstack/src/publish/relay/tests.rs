@@ -40,7 +40,7 @@ impl Published {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("::1", self.port)).expect("accepted");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        stream.set_read_timeout(Some(Duration::from_secs(90))).expect("set");
         stream
     }
 }
