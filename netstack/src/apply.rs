@@ -84,6 +84,7 @@ impl SandboxPlan {
                 endpoint.map_or(Ok(()), |e| write_json(path, e))
             }
             Step::HardenInterface { .. }
+            | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
             | Step::DefaultRoute { .. }
@@ -124,10 +125,15 @@ impl SandboxPlan {
                 Step::HardenInterface { ifname, ipv6 } => {
                     harden(ifname, *ipv6).map_err(|e| e.with_step(steps[i].line()))?;
                 }
+                Step::TuneInterface { settings, .. } => {
+                    tune(settings).map_err(|e| e.with_step(steps[i].line()))?;
+                }
                 Step::LoopbackUp => batch.link_up(i, LOOPBACK_INDEX),
-                Step::ConfigureInterface { ifname, addresses } => {
+                Step::ConfigureInterface { ifname, addresses, announce } => {
                     let at = index(&route, ifname)?;
-                    batch.announce(i, at);
+                    if *announce {
+                        batch.announce(i, at);
+                    }
                     for a in addresses {
                         batch.add_address(i, at, *a);
                     }
@@ -286,6 +292,13 @@ pub(crate) fn harden(ifname: &str, ipv6: bool) -> Result<()> {
         _ => e,
     })?;
     sysctl(&format!("{conf}/accept_ra"), "0")
+}
+
+fn tune(settings: &[(String, String)]) -> Result<()> {
+    settings.iter().try_for_each(|(key, value)| {
+        sysctl(key.strip_prefix("net/").unwrap_or(key), value)
+            .map_err(|e| e.with_hint("is it the name of a setting that this kernel has?"))
+    })
 }
 
 /// One setting of the network namespace this thread is in.

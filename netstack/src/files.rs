@@ -221,26 +221,14 @@ mod tests {
 
     fn endpoint(v4: &str, v6: Option<&str>) -> Endpoint {
         Endpoint {
-            version: 1,
-            id: String::new(),
-            network_id: String::new(),
             network: "net".into(),
-            container_id: String::new(),
             container_name: "web".into(),
-            hostname: String::new(),
             ifname: "eth0".into(),
-            host_ifname: String::new(),
-            mac: String::new(),
             ipv4: Some(v4.parse().expect("an address")),
             prefix4: 16,
-            gateway4: None,
             ipv6: v6.map(|ip| ip.parse().expect("an address")),
             prefix6: 64,
-            gateway6: None,
-            aliases: vec![],
-            dns_names: vec![],
-            gw_priority: 0,
-            internal: false,
+            ..Endpoint::default()
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network as stored in `networks/<id>.json`. Unknown fields survive a rewrite.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Network {
     pub version: u32,
     pub id: String,
@@ -22,8 +22,31 @@ pub struct Network {
     pub pools: Vec<Pool>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    /// Who gives out its addresses.
+    #[serde(default)]
+    pub ipam: Ipam,
+    /// Holds settings for other networks and can have no container.
+    #[serde(default)]
+    pub config_only: bool,
+    /// The network whose settings it took; empty: its own.
+    #[serde(default)]
+    pub config_from: String,
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+/// `--ipam-driver` and `--ipam-opt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipam {
+    /// `default`, `null` (no addresses at all) or `dhcp` (a server on the network gives them).
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
+}
+
+impl Default for Ipam {
+    fn default() -> Ipam {
+        Ipam { driver: "default".into(), options: BTreeMap::new() }
+    }
 }
 
 /// One subnet of a network. The gateway is always decided when the network is created.
@@ -37,6 +60,7 @@ pub struct Pool {
 
 /// What a container asks of one network: kept in `container.json`, valid over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EndpointConfig {
     /// Name or ID as the user gave it (resolved and replaced by the name at create).
     pub network: String,
@@ -47,12 +71,41 @@ pub struct EndpointConfig {
     pub mac: Option<String>,
     pub driver_opts: BTreeMap<String, String>,
     pub gw_priority: i64,
+    /// `--link-local-ip`: on the interface beside its own addresses.
+    pub link_local: Vec<IpAddr>,
+    pub links: Vec<Link>,
+    /// What it had when it ran last, and gets again if nobody else has it.
+    pub last: LastAddresses,
+}
+
+impl EndpointConfig {
+    /// Every address it asks for or remembers.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = [self.ip, self.last.ip].into_iter().flatten().map(IpAddr::V4);
+        v4.chain([self.ip6, self.last.ip6].into_iter().flatten().map(IpAddr::V6))
+    }
+}
+
+/// `--link CONTAINER[:ALIAS]`: another container under a name that only this one knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Name or ID as written.
+    pub container: String,
+    pub alias: String,
+}
+
+/// The addresses of a container's last run on one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastAddresses {
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
 }
 
 /// What it got: decided by the planner, stored while the container runs in
 /// `<state>/networks/<network id>/endpoints/<container id>.json`. This file is also the DNS record
 /// and the source of `network inspect`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub version: u32,
     /// 64 hex digits.
@@ -79,6 +132,28 @@ pub struct Endpoint {
     pub gw_priority: i64,
     /// Internal networks never give the default route and never forward DNS.
     pub internal: bool,
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// Of its interface: path below /proc/sys, value.
+    #[serde(default)]
+    pub sysctls: Vec<(String, String)>,
+    #[serde(default)]
+    pub announce: Announce,
+}
+
+/// How often, and how fast, an interface that comes up tells its neighbours where its addresses are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announce {
+    pub messages: u32,
+    pub interval_ms: u64,
+}
+
+impl Default for Announce {
+    fn default() -> Announce {
+        Announce { messages: 3, interval_ms: 1000 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

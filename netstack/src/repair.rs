@@ -161,10 +161,10 @@ impl Netstack {
     pub fn sweep(&self) -> Result<()> {
         let Ok(networks) = std::fs::read_dir(self.state.join("networks")) else { return Ok(()) };
         for dir in networks.flatten() {
-            let leases = Leases::new(&self.state, &dir.file_name().to_string_lossy());
+            let leases = self.leases(&dir.file_name().to_string_lossy());
             let mut locked = leases.lock()?;
             for (ip, owner) in leases.all() {
-                if leases.owner(ip).is_none() {
+                if leases.owner(ip).is_none() && !leases.is_remembered(&owner) {
                     locked.release(ip, &owner)?;
                 }
             }

@@ -53,10 +53,17 @@ pub enum Step {
         ifname: String,
         ipv6: bool,
     },
+    /// `com.docker.network.endpoint.sysctls`: names with slashes, as below /proc/sys, and values.
+    TuneInterface {
+        ifname: String,
+        settings: Vec<(String, String)>,
+    },
     LoopbackUp,
     ConfigureInterface {
         ifname: String,
         addresses: Vec<IpNetwork>,
+        /// Tell the neighbours (gratuitous ARP) when it comes up.
+        announce: bool,
     },
     DefaultRoute {
         gateway: IpAddr,
@@ -157,7 +164,12 @@ impl Action for Step {
                 format!("ignore router advertisements on {ifname}")
             }
             Step::LoopbackUp => "bring up the container's own loopback, lo".into(),
-            Step::ConfigureInterface { ifname, addresses } => {
+            Step::TuneInterface { ifname, settings } => {
+                let words: Vec<String> = settings.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                format!("set {} for {ifname}", words.join(", "))
+            }
+            Step::ConfigureInterface { ifname, addresses, .. } if addresses.is_empty() => format!("bring {ifname} up"),
+            Step::ConfigureInterface { ifname, addresses, .. } => {
                 format!("give {ifname} {} and bring it up", list(addresses))
             }
             Step::DefaultRoute { gateway, ifname } => {
@@ -225,6 +237,10 @@ impl Action for Step {
             Step::HardenInterface { ipv6: true, .. } => {
                 "A neighbour that may send raw packets could announce itself as the router and \
                  read everybody's traffic (CVE-2020-13401). The addresses here come from rrun."
+            }
+            Step::TuneInterface { .. } => {
+                "These settings are the interface's own, so they can only be made once it exists; \
+                 and before it comes up, because some of them only count then."
             }
             Step::LoopbackUp => {
                 "Every network namespace is born with its own loopback, and it is down: without \
@@ -307,8 +323,15 @@ impl Action for Step {
                 "ip netns exec \"$NETNS\" sysctl -w net.ipv6.conf.{ifname}.disable_ipv6=0 net.ipv6.conf.{ifname}.accept_ra=0"
             )),
             Step::LoopbackUp => Some("ip -n \"$NETNS\" link set lo up".into()),
-            Step::ConfigureInterface { ifname, addresses } => {
+            Step::TuneInterface { settings, .. } => {
+                let words: Vec<String> = settings.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                Some(format!("ip netns exec \"$NETNS\" sysctl -w {}", words.join(" ")))
+            }
+            Step::ConfigureInterface { ifname, addresses, announce } => {
                 let mut out = String::new();
+                if *announce {
+                    let _ = writeln!(out, "ip netns exec \"$NETNS\" sysctl -w net.ipv4.conf.{ifname}.arp_notify=1");
+                }
                 for a in addresses {
                     let nodad = if a.is_ipv6() { " nodad" } else { "" };
                     let _ = writeln!(out, "ip -n \"$NETNS\" addr add {a} dev {ifname}{nodad}");
@@ -336,6 +359,7 @@ impl Action for Step {
             | Step::Publish { .. }
             | Step::DnsRecord { .. } => Site::Host,
             Step::HardenInterface { .. }
+            | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
             | Step::DefaultRoute { .. }
@@ -356,6 +380,7 @@ impl Action for Step {
             | Step::AdmitNetwork { .. } => Undo::Nothing,
             Step::CreateVeth(_)
             | Step::HardenInterface { .. }
+            | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
             | Step::DefaultRoute { .. } => Undo::DiesWith(Ns::Net),

@@ -220,7 +220,7 @@ pub struct LimitFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkFlags {
-    /// Network to join: a name, bridge, host, none, container:NAME, or name=…,ip=…,alias=… (repeatable)
+    /// Network to join: a name, bridge, host, none, container:NAME, ns:PATH, or name=…,ip=…,alias=… (repeatable)
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Vec<String>,
     /// IPv4 address on the first network
@@ -235,6 +235,12 @@ pub struct NetworkFlags {
     /// Additional name on the first network (repeatable)
     #[arg(long, alias = "net-alias", value_name = "NAME")]
     pub network_alias: Vec<String>,
+    /// Another container under a name of one's own (repeatable)
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub link: Vec<String>,
+    /// Link-local address on the first network (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub link_local_ip: Vec<String>,
     /// Publish a port on the host: [[IP:]HOST:]CONTAINER[/tcp|udp|sctp], ranges too (repeatable)
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<String>,

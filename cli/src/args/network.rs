@@ -20,6 +20,13 @@ pub enum NetworkCommand {
     Disconnect(NetworkDisconnectArgs),
     /// Remove all networks that no container uses
     Prune(NetworkPruneArgs),
+    /// Say by the exit code whether a network exists: 0 or 1
+    Exists(NetworkExistsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkExistsArgs {
+    pub network: String,
 }
 
 #[derive(Debug, Args)]
@@ -61,10 +68,22 @@ pub struct NetworkCreateArgs {
     /// Let containers be attached by hand
     #[arg(long)]
     pub attachable: bool,
+    /// Routing mesh of a swarm
+    #[arg(long)]
+    pub ingress: bool,
     /// Scope of the network: local
-    #[arg(long, value_name = "SCOPE")]
-    pub scope: Option<String>,
-    /// Address manager: default
+    #[arg(long, value_name = "SCOPE", default_value = "", hide_default_value = true)]
+    pub scope: String,
+    /// Only settings, for other networks to take
+    #[arg(long)]
+    pub config_only: bool,
+    /// Take the settings of this network
+    #[arg(long, value_name = "NETWORK")]
+    pub config_from: Option<String>,
+    /// Print the ID of a network that has this name already, and succeed
+    #[arg(long)]
+    pub ignore: bool,
+    /// Address manager: default, or null for no addresses
     #[arg(long, value_name = "DRIVER", default_value = "default")]
     pub ipam_driver: String,
     /// Option of the address manager (repeatable)
@@ -114,9 +133,21 @@ pub struct NetworkConnectArgs {
     /// IPv6 address
     #[arg(long, value_name = "ADDRESS")]
     pub ip6: Option<String>,
+    /// MAC address
+    #[arg(long, value_name = "MAC")]
+    pub mac_address: Option<String>,
     /// Additional name on this network (repeatable)
     #[arg(long, value_name = "NAME")]
     pub alias: Vec<String>,
+    /// Another container under a name of one's own (repeatable)
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    pub link: Vec<String>,
+    /// Link-local address, in addition (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub link_local_ip: Vec<String>,
+    /// Name of the interface in the container
+    #[arg(long, value_name = "NAME")]
+    pub interface_name: Option<String>,
     /// Option of the driver (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub driver_opt: Vec<String>,

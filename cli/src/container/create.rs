@@ -3,7 +3,7 @@
 use super::lock::Lock;
 use super::record::{self, Record};
 use super::request::{self, Request, security};
-use super::{file, names, spec, workers};
+use super::{file, links, names, spec, workers};
 use crate::args::CreateFlags;
 use crate::cmd::pull;
 use crate::context::Context;
@@ -87,6 +87,7 @@ fn resolve(ctx: &Context, record: &mut Record) -> Result<()> {
             endpoint.network = netstack.network(&endpoint.network)?.name;
         }
     }
+    links::check_there(ctx, record)?;
     if let Some(first) = record.networks.first() {
         record.host.network_mode.clone_from(&first.network);
     }

@@ -5,6 +5,7 @@ mod ending;
 pub mod explain;
 pub mod file;
 pub mod life;
+pub mod links;
 pub mod lock;
 pub mod monitor;
 pub mod names;
@@ -24,6 +25,7 @@ mod workers;
 pub use record::{Entry, Record};
 
 use crate::context::Context;
+use netstack::model::EndpointConfig;
 use plan::{Error, Result, ResultExt};
 use std::path::Path;
 
@@ -90,6 +92,13 @@ pub fn ids(ctx: &Context) -> Result<Vec<String>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(Error::io(format!("read {}", dir.display()), &e)),
     }
+}
+
+/// What every container asks of its networks, by ID; what cannot be read asks nothing.
+pub fn endpoint_configs(root: &Path) -> Vec<(String, Vec<EndpointConfig>)> {
+    let Ok(entries) = std::fs::read_dir(root.join("containers")) else { return Vec::new() };
+    let dirs = entries.flatten().map(|e| e.path());
+    dirs.filter_map(|dir| Record::load(&dir).ok()).map(|r| (r.id, r.networks)).collect()
 }
 
 /// Docker's order: full ID, name, unique prefix of an ID.

@@ -5,12 +5,13 @@
 
 use super::ending::{self, Held};
 use super::lock::Lock;
-use super::record::{HostConfig, Record};
+use super::record::{FILE, HostConfig, Record};
 use super::service::Network;
 use super::spec::run_spec;
-use super::{LOG_FILE, explain, file, start, takeover, undo, volume, workers};
+use super::{LOG_FILE, explain, file, links, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use crate::render;
+use netstack::model::LastAddresses;
 use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
 use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
 use runtime::exec::{self, Io};
@@ -109,6 +110,7 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
     let record = Record::load(&dir)?;
     let mut spec = run_spec(ctx, &record)?;
     start::join_network(ctx, &record, &mut spec)?;
+    links::check_running(ctx, &record)?;
     spec.process.console_size = order.console;
     super::make_private_dir(&state_dir)?;
     volume::prepare(ctx, &record, &spec.root)?;
@@ -161,7 +163,7 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
 
 /// Reports, and stays until the end.
 fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: OwnedFd, lock: Lock) -> Result<()> {
-    let Begun { record, spec, mut held, pid, pidfd, ends, listener, report: words } = begun;
+    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, report: words } = begun;
     words.send(report)?;
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
@@ -170,6 +172,7 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: Owne
     if let Some(spec) = spec {
         let _ = oci::to_spec(&spec).and_then(|spec| file::create(&lock, SPEC_FILE, &spec));
     }
+    remember_addresses(ctx, &mut record, &held);
     drop(lock);
     let mut network;
     let mut nothing = NoService;
@@ -195,20 +198,38 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: Owne
     ending::end(ctx, &record, held, exit)
 }
 
+/// The next start shall have the same addresses.
+fn remember_addresses(ctx: &Context, record: &mut Record, held: &Held) {
+    let Some(sandbox) = held.sandbox.as_ref().filter(|_| !record.host.auto_remove) else { return };
+    let mut news = false;
+    for asked in &mut record.networks {
+        let got = sandbox.endpoints().iter().find(|e| e.network == asked.network);
+        let last = got.map_or_else(LastAddresses::default, |e| LastAddresses { ip: e.ipv4, ip6: e.ipv6 });
+        news |= std::mem::replace(&mut asked.last, last.clone()) != last;
+    }
+    if news {
+        // Not worth ending what runs: it gets other addresses next time, if it must be.
+        let _ = file::replace(&ctx.container_dir(&record.id), FILE, record);
+    }
+}
+
 /// What the container asks of its networks.
 ///
 /// # Errors
 /// A record made by hand.
 pub fn sandbox_request(ctx: &Context, record: &Record, spec: &RunSpec) -> Result<SandboxRequest> {
+    let mut dns = record.dns.clone();
+    dns.extra_hosts.extend(links::hosts(ctx, record));
     Ok(SandboxRequest {
         container_id: record.id.clone(),
         container_name: record.name.clone(),
         hostname: spec.hostname.clone().unwrap_or_default(),
         domainname: spec.domainname.clone().unwrap_or_default(),
         endpoints: record.networks.clone(),
-        host_network: record.host.network_mode == "host",
+        host_network: record.host.network_mode == "host" || record.foreign_namespace().is_some(),
         ports: record.published()?,
-        dns: record.dns.clone(),
+        dns,
+        keep_addresses: !record.host.auto_remove,
         files: Some(ctx.container_dir(&record.id)),
     })
 }

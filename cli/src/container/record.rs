@@ -229,6 +229,11 @@ impl Record {
         Ok(ports)
     }
 
+    /// The path in `ns:<path>`.
+    pub fn foreign_namespace(&self) -> Option<&str> {
+        self.host.network_mode.strip_prefix("ns:")
+    }
+
     /// The ID in `container:<id>`.
     pub fn joined_container(&self) -> Option<&str> {
         self.host.network_mode.strip_prefix("container:")

@@ -18,6 +18,7 @@ pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
     if ctx.state_dir(&record.id).exists() {
         life::take_down(ctx, &record.id)?;
     }
+    ctx.netstack().forget(&record.id, &record.networks)?;
     files(ctx, &record.id)?;
     // Empty but for an exit code that a full disk had no room for.
     tree(&ctx.state_dir(&record.id))?;

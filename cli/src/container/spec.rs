@@ -58,6 +58,7 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     spec.namespaces.net = match record.host.network_mode.as_str() {
         "host" => Namespace::Host,
         mode if mode.starts_with("container:") => Namespace::Path(PathBuf::from("/proc/0/ns/net")),
+        mode if mode.starts_with("ns:") => Namespace::Path(PathBuf::from(&mode[3..])),
         _ => Namespace::Private,
     };
 

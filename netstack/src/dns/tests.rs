@@ -17,25 +17,16 @@ use std::thread::{self, JoinHandle};
 pub(super) fn endpoint(network: &str, v4: &str, v6: Option<&str>, names: &[&str]) -> Endpoint {
     Endpoint {
         version: 1,
-        id: String::new(),
         network_id: network.to_lowercase(),
         network: network.into(),
-        container_id: String::new(),
         container_name: names[0].into(),
-        hostname: String::new(),
         ifname: "eth0".into(),
-        host_ifname: String::new(),
-        mac: String::new(),
         ipv4: (!v4.is_empty()).then(|| v4.parse().expect("an address")),
         prefix4: 24,
-        gateway4: None,
         ipv6: v6.map(|ip| ip.parse().expect("an address")),
         prefix6: 64,
-        gateway6: None,
-        aliases: vec![],
         dns_names: names.iter().map(|n| n.to_string()).collect(),
-        gw_priority: 0,
-        internal: false,
+        ..Endpoint::default()
     }
 }
 
@@ -71,7 +62,7 @@ impl World {
         let resolv_conf = dir.join("resolv.conf");
         let lines: String = upstreams.iter().map(|u| format!("nameserver {}\n", u.address.ip())).collect();
         fs::write(&resolv_conf, lines).expect("written");
-        let shared = |id: &str, name: &str| SharedNetwork { id: id.into(), name: name.into() };
+        let shared = |id: &str, name: &str| SharedNetwork { id: id.into(), name: name.into(), links: vec![] };
         let config = Config {
             state: dir.clone(),
             networks: vec![shared("front", "Front"), shared("back", "back")],

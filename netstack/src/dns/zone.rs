@@ -5,6 +5,7 @@
 //! network whenever one container starts.
 
 use super::message;
+use crate::model::Link;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct SharedNetwork {
     pub id: String,
     pub name: String,
+    /// What the asker calls others on it.
+    pub links: Vec<Link>,
 }
 
 /// Between two looks at the directories. A start takes longer than this, so nobody sees old news.
@@ -55,6 +58,7 @@ struct Record {
 #[derive(Debug)]
 struct Directory {
     network: String,
+    links: Vec<Link>,
     path: PathBuf,
     seen: Option<Stamp>,
     /// Records by file name; a replaced file is another inode.
@@ -84,6 +88,7 @@ impl Zone {
     pub fn set_networks(&mut self, networks: &[SharedNetwork]) {
         let directory = |n: &SharedNetwork| Directory {
             network: n.name.clone(),
+            links: n.links.clone(),
             path: self.state.join("networks").join(&n.id).join("endpoints"),
             seen: None,
             records: HashMap::new(),
@@ -137,11 +142,35 @@ impl Zone {
                 }
             }
         }
+        self.index_links();
         // The order of a directory is no order: without this, equal questions would get answers
         // in an order that changes with every container that starts.
         for addresses in self.names.values_mut() {
             addresses.ipv4.sort_unstable();
             addresses.ipv6.sort_unstable();
+        }
+    }
+}
+
+impl Zone {
+    /// The asker's own names for others come before what everybody calls them.
+    fn index_links(&mut self) {
+        for directory in &self.directories {
+            let network = directory.network.to_ascii_lowercase();
+            for link in directory.links.iter().filter(|l| is_askable(&l.alias)) {
+                let mut addresses = Addresses::default();
+                for (_, endpoint) in directory.records.values() {
+                    if endpoint.dns_names.iter().any(|n| n.eq_ignore_ascii_case(&link.container)) {
+                        push(&mut addresses.ipv4, endpoint.ipv4);
+                        push(&mut addresses.ipv6, endpoint.ipv6);
+                    }
+                }
+                if addresses != Addresses::default() {
+                    let alias = link.alias.to_ascii_lowercase();
+                    self.names.insert(format!("{alias}.{network}").into_bytes(), addresses.clone());
+                    self.names.insert(alias.into_bytes(), addresses);
+                }
+            }
         }
     }
 }
@@ -214,7 +243,8 @@ mod tests {
             fs::rename(temporary, endpoints.join(format!("{container}.json"))).expect("renamed");
         };
         let mut zone = Zone::new(&state);
-        zone.set_networks(&[SharedNetwork { id: "n1".into(), name: "My-Net".into() }]);
+        let link = Link { container: "web".into(), alias: "DB".into() };
+        zone.set_networks(&[SharedNetwork { id: "n1".into(), name: "My-Net".into(), links: vec![link] }]);
         let ask = |zone: &mut Zone, name: &str| {
             std::thread::sleep(LOOK_EVERY * 2);
             zone.refresh();
@@ -230,13 +260,14 @@ mod tests {
         assert_eq!(ask(&mut zone, "3.0.0.10.in-addr.arpa"), "Web.My-Net");
         write("c2", "10.0.0.2", &["db", "app", &"x".repeat(64), "a b"]);
         assert_eq!(ask(&mut zone, "app"), "[10.0.0.2, 10.0.0.3]");
+        assert_eq!(ask(&mut zone, "db"), "[10.0.0.3]", "the asker's own name for web, though another is called so");
         assert_eq!(ask(&mut zone, &"x".repeat(64)), "");
         write("c1", "10.0.0.9", &["web", "app"]);
         assert_eq!(ask(&mut zone, "web"), "[10.0.0.9]");
         assert_eq!(ask(&mut zone, "c1c1c1c1c1c1"), "");
         fs::write(endpoints.join("c1.json"), "{").expect("written");
         fs::remove_file(endpoints.join("c2.json")).expect("removed");
-        assert_eq!((ask(&mut zone, "web"), ask(&mut zone, "db")), (String::new(), String::new()));
+        assert_eq!((ask(&mut zone, "web"), ask(&mut zone, "db.my-net")), (String::new(), String::new()));
         fs::remove_dir_all(&state).expect("removed");
     }
 }

@@ -4,6 +4,7 @@ use crate::firewall::{Element, network_elements};
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::BridgeOptions;
 use crate::publish::Target;
+use crate::sandbox::link_local;
 use crate::step::{Step, Veth};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -88,12 +89,21 @@ pub fn harden(endpoint: &Endpoint) -> Step {
     Step::HardenInterface { ifname: endpoint.ifname.clone(), ipv6: endpoint.ipv6.is_some() }
 }
 
+/// The kernel parameters that were asked for it. Over ours, and before it comes up: some only
+/// count then.
+pub fn tune(endpoint: &Endpoint) -> Option<Step> {
+    (!endpoint.sysctls.is_empty())
+        .then(|| Step::TuneInterface { ifname: endpoint.ifname.clone(), settings: endpoint.sysctls.clone() })
+}
+
 /// Its addresses, and up.
 pub fn configure(endpoint: &Endpoint) -> Step {
     let v4 = endpoint.ipv4.map(|ip| (IpAddr::V4(ip), endpoint.prefix4));
     let v6 = endpoint.ipv6.map(|ip| (IpAddr::V6(ip), endpoint.prefix6));
-    let addresses = v4.into_iter().chain(v6).filter_map(|(ip, prefix)| IpNetwork::new(ip, prefix).ok()).collect();
-    Step::ConfigureInterface { ifname: endpoint.ifname.clone(), addresses }
+    let own = v4.into_iter().chain(v6).filter_map(|(ip, prefix)| IpNetwork::new(ip, prefix).ok());
+    let addresses = own.chain(endpoint.link_local.iter().filter_map(|ip| link_local(*ip))).collect();
+    let announce = endpoint.announce.messages > 0;
+    Step::ConfigureInterface { ifname: endpoint.ifname.clone(), addresses, announce }
 }
 
 /// The endpoint that the default route goes through, for one family: the highest priority, then the

@@ -4,6 +4,9 @@
 //! the container's ID: the file system is the allocator, `cat` is the inspector, and whatever
 //! crashes, a lease whose container is gone is free. The lock file beside it carries a hint of
 //! where to look, so that finding the lowest free address costs the same in a /8 as in a /29.
+//!
+//! A container that stops leaves its leases behind: they are free, as those of all the dead, but
+//! given to others only when nothing else is left, so that it finds its address again.
 
 pub mod pools;
 
@@ -72,6 +75,8 @@ pub struct Leases {
     dir: PathBuf,
     /// `<state>/containers`: an owner without a directory here is dead.
     containers: PathBuf,
+    /// `<root>/containers`: a dead owner with one here may come back, and would like its address.
+    records: Option<PathBuf>,
 }
 
 /// The network's lock, held; dropping it lets go. Never held across a user's process.
@@ -92,14 +97,18 @@ struct Hint {
 }
 
 impl Leases {
-    pub fn new(state: &Path, network_id: &str) -> Leases {
-        Leases { dir: state.join("networks").join(network_id), containers: state.join("containers") }
+    pub fn new(root: &Path, state: &Path, network_id: &str) -> Leases {
+        Leases {
+            dir: state.join("networks").join(network_id),
+            containers: state.join("containers"),
+            records: Some(root.join("containers")),
+        }
     }
 
     /// Of `<state>/networks/<id>`, given whole.
     pub fn of_directory(dir: &Path) -> Leases {
         let containers = dir.join("../../containers");
-        Leases { dir: dir.to_path_buf(), containers }
+        Leases { dir: dir.to_path_buf(), containers, records: None }
     }
 
     pub fn dir(&self) -> &Path {
@@ -146,12 +155,24 @@ impl Leases {
         !owner.is_empty() && !owner.contains('/') && self.containers.join(owner).is_dir()
     }
 
+    /// Is it the lease of a container that does not run, but may again?
+    pub fn is_remembered(&self, owner: &str) -> bool {
+        let named = !owner.is_empty() && !owner.contains('/');
+        named && !self.alive(owner) && self.records.as_ref().is_some_and(|r| r.join(owner).is_dir())
+    }
+
     /// The address that [`Locked::lease`] would give, without taking it.
     pub fn preview(&self, network: &Network, pool: &Pool) -> Result<IpAddr> {
         let (first, last) = dynamic_range(pool).ok_or_else(|| exhausted(network, pool))?;
         let reserved = reserved(pool);
+        let free = |n: &u128| !reserved.contains(n) && self.owner(address(*n, pool.subnet)).is_none();
+        let nobodys = |n: &u128| {
+            let holder = std::fs::read_to_string(self.path(address(*n, pool.subnet)));
+            holder.is_err() || holder.is_ok_and(|h| !self.is_remembered(&h))
+        };
         (first..=last)
-            .find(|n| !reserved.contains(n) && self.owner(address(*n, pool.subnet)).is_none())
+            .find(|n| free(n) && nobodys(n))
+            .or_else(|| (first..=last).find(free))
             .map(|n| address(n, pool.subnet))
             .ok_or_else(|| exhausted(network, pool))
     }
@@ -172,13 +193,26 @@ impl Leases {
 }
 
 impl Locked<'_> {
-    /// Leases `wanted`, or the lowest free address of the pool, to `owner`.
+    /// Leases `wanted`, or else the address that `owner` had `last` if nobody has it now, or else the
+    /// lowest free address of the pool, to `owner`.
     ///
     /// Errors: `Address already in use`; `no available IPv4 addresses on this network's address
     /// pools: NAME (ID)`.
-    pub fn lease(&mut self, network: &Network, pool: &Pool, wanted: Option<IpAddr>, owner: &str) -> Result<IpAddr> {
+    pub fn lease(
+        &mut self,
+        network: &Network,
+        pool: &Pool,
+        wanted: Option<IpAddr>,
+        last: Option<IpAddr>,
+        owner: &str,
+    ) -> Result<IpAddr> {
         if let Some(ip) = wanted {
             return self.lease_exactly(network, pool, ip, owner);
+        }
+        if let Some(ip) = last
+            && self.lease_again(pool, ip, owner)?
+        {
+            return Ok(ip);
         }
         let (first, last) = dynamic_range(pool).ok_or_else(|| exhausted(network, pool))?;
         let reserved = reserved(pool);
@@ -190,7 +224,7 @@ impl Locked<'_> {
             if reserved.contains(&n) {
                 continue;
             }
-            if self.take(address(n, pool.subnet), owner)? {
+            if self.take(address(n, pool.subnet), owner, Taking::Nobodys)? {
                 let hint = &mut self.hints[at];
                 hint.holes.remove(&n);
                 hint.next = hint.next.max(n + 1);
@@ -199,13 +233,25 @@ impl Locked<'_> {
             }
             self.hints[at].holes.remove(&n);
         }
-        // The hint knows of nothing. Holes it forgot, and leases of the dead, are still there.
-        for n in self.free_below(pool, first, hint.next.min(last)) {
-            if !reserved.contains(&n) && self.take(address(n, pool.subnet), owner)? {
+        // The hint knows of nothing. Holes it forgot, and leases of the dead, are still there; last
+        // of all what stopped containers would like to have again.
+        for n in self.free_below(pool, first, last) {
+            if !reserved.contains(&n) && self.take(address(n, pool.subnet), owner, Taking::Remembered)? {
                 return Ok(address(n, pool.subnet));
             }
         }
         Err(exhausted(network, pool))
+    }
+
+    /// The address of the last run, if it is still one to give and nobody living has it.
+    fn lease_again(&mut self, pool: &Pool, ip: IpAddr, owner: &str) -> Result<bool> {
+        let n = number(ip);
+        let ours = pool.subnet.contains(ip) && dynamic_range(pool).is_some_and(|(a, b)| (a..=b).contains(&n));
+        if !ours || reserved(pool).contains(&n) {
+            return Ok(false);
+        }
+        // Another stopped container may remember it as well; it did not come first.
+        self.take(ip, owner, Taking::Remembered)
     }
 
     fn lease_exactly(&mut self, network: &Network, pool: &Pool, ip: IpAddr, owner: &str) -> Result<IpAddr> {
@@ -225,7 +271,7 @@ impl Locked<'_> {
         if !usable(pool.subnet).is_some_and(|(first, last)| (first..=last).contains(&n)) {
             return Err(taken("the network's own or its broadcast address".into()));
         }
-        if !self.take(ip, owner)? {
+        if !self.take(ip, owner, Taking::Remembered)? {
             let who = self.leases.owner(ip).unwrap_or_default();
             let short: String = who.chars().take(12).collect();
             return Err(taken(format!("held by container {short}")));
@@ -234,14 +280,15 @@ impl Locked<'_> {
     }
 
     /// Creates the lease file; `false` when somebody living holds it.
-    fn take(&self, ip: IpAddr, owner: &str) -> Result<bool> {
+    fn take(&self, ip: IpAddr, owner: &str, taking: Taking) -> Result<bool> {
         let path = self.leases.path(ip);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => fd,
             Err(rustix::io::Errno::EXIST) => {
                 let holder = std::fs::read_to_string(&path).unwrap_or_default();
-                if holder != owner && self.leases.alive(&holder) {
+                let other = holder != owner;
+                if other && (self.leases.alive(&holder) || taking.spares() && self.leases.is_remembered(&holder)) {
                     return Ok(false);
                 }
                 let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
@@ -254,6 +301,21 @@ impl Locked<'_> {
             let _ = std::fs::remove_file(&path);
             Error::io(format!("write lease {}", path.display()), &e)
         })
+    }
+
+    /// Has nothing been leased here since the machine booted?
+    pub fn is_new(&self) -> bool {
+        self.hints.is_empty()
+    }
+
+    /// Notes that `owner`, which does not run, had this address; what somebody has stays theirs.
+    pub fn remember(&self, ip: IpAddr, owner: &str) -> Result<()> {
+        let path = self.leases.path(ip);
+        match File::options().write(true).create_new(true).open(&path) {
+            Ok(mut file) => file.write_all(owner.as_bytes()).doing(|| format!("write lease {}", path.display())),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(Error::io(format!("create lease {}", path.display()), &e)),
+        }
     }
 
     /// Frees the address if `owner` has it.
@@ -277,16 +339,21 @@ impl Locked<'_> {
         Ok(())
     }
 
-    /// Addresses in `first..=last` without a living owner, lowest first, from one listing.
+    /// Addresses in `first..=last` without a living owner, lowest first, from one listing; those of
+    /// stopped containers after all others.
     fn free_below(&self, pool: &Pool, first: u128, last: u128) -> Vec<u128> {
-        let taken: BTreeSet<u128> = self
-            .leases
-            .all()
-            .into_iter()
-            .filter(|(ip, owner)| ip.is_ipv4() == pool.subnet.is_ipv4() && self.leases.alive(owner))
-            .map(|(ip, _)| number(ip))
-            .collect();
-        (first..=last).filter(|n| !taken.contains(n)).take(64).collect()
+        let (mut taken, mut remembered) = (BTreeSet::new(), BTreeSet::new());
+        for (ip, owner) in self.leases.all().into_iter().filter(|(ip, _)| ip.is_ipv4() == pool.subnet.is_ipv4()) {
+            if self.leases.alive(&owner) {
+                taken.insert(number(ip));
+            } else if self.leases.is_remembered(&owner) {
+                remembered.insert(number(ip));
+            }
+        }
+        let mut free: Vec<u128> =
+            (first..=last).filter(|n| !taken.contains(n) && !remembered.contains(n)).take(64).collect();
+        free.extend(remembered.into_iter().filter(|n| (first..=last).contains(n)).take(64));
+        free
     }
 
     fn hint(&mut self, subnet: IpNetwork, first: u128) -> usize {
@@ -297,6 +364,21 @@ impl Locked<'_> {
                 self.hints.len() - 1
             }
         }
+    }
+}
+
+/// What one may help oneself to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    /// What nobody has or would like to have again.
+    Nobodys,
+    /// What a stopped container had, as well.
+    Remembered,
+}
+
+impl Taking {
+    fn spares(self) -> bool {
+        self == Taking::Nobodys
     }
 }
 

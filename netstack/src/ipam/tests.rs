@@ -25,22 +25,16 @@ impl Bed {
             id: "abc".into(),
             name: "net".into(),
             driver: "bridge".into(),
-            created: String::new(),
             enable_ipv4: true,
-            enable_ipv6: false,
-            internal: false,
-            attachable: false,
             pools: vec![pool],
-            options: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            extra: BTreeMap::new(),
+            ..Network::default()
         };
         std::fs::create_dir_all(state.join("containers")).unwrap();
         Bed { state, network }
     }
 
     fn leases(&self) -> Leases {
-        Leases::new(&self.state, &self.network.id)
+        Leases::new(&self.state.join("root"), &self.state, &self.network.id)
     }
 
     fn live(&self, owner: &str) {
@@ -51,11 +45,20 @@ impl Bed {
         std::fs::remove_dir_all(self.state.join("containers").join(owner)).unwrap();
     }
 
+    /// It has a record, so that it can be started again.
+    fn record(&self, owner: &str) {
+        std::fs::create_dir_all(self.state.join("root/containers").join(owner)).unwrap();
+    }
+
     fn lease(&self, owner: &str, wanted: Option<&str>) -> Result<String> {
+        self.lease_like(owner, wanted, None)
+    }
+
+    fn lease_like(&self, owner: &str, wanted: Option<&str>, last: Option<&str>) -> Result<String> {
         self.live(owner);
         let leases = self.leases();
-        let wanted = wanted.map(|ip| ip.parse().unwrap());
-        let got = leases.lock()?.lease(&self.network, &self.network.pools[0], wanted, owner);
+        let (wanted, last) = (wanted.map(|ip| ip.parse().unwrap()), last.map(|ip| ip.parse().unwrap()));
+        let got = leases.lock()?.lease(&self.network, &self.network.pools[0], wanted, last, owner);
         got.map(|ip| ip.to_string())
     }
 
@@ -103,6 +106,32 @@ fn leases_of_the_dead_are_free() {
     assert_eq!(bed.lease("y", Some("10.0.0.5")).unwrap(), "10.0.0.5");
     assert_eq!(bed.lease("z", None).unwrap(), "10.0.0.6");
     assert!(bed.lease("late", None).is_err());
+}
+
+#[test]
+fn stopped_containers_are_spared_until_nothing_else_is_free() {
+    let bed = Bed::new("sticky", "10.0.0.0/29");
+    for i in 2..=4 {
+        bed.lease(&format!("c{i}"), None).unwrap();
+    }
+    bed.record("c3");
+    bed.die("c3");
+    assert_eq!(bed.lease("x5", None).unwrap(), "10.0.0.5");
+    assert_eq!(bed.lease_like("c3", None, Some("10.0.0.3")).unwrap(), "10.0.0.3", "it finds its own again");
+    bed.die("c3");
+    assert_eq!(bed.lease("x6", None).unwrap(), "10.0.0.6");
+    assert_eq!(bed.leases().preview(&bed.network, &bed.network.pools[0]).unwrap().to_string(), "10.0.0.3");
+    assert_eq!(bed.lease("x3", None).unwrap(), "10.0.0.3", "better somebody has it than nobody");
+    assert!(bed.lease_like("c3", None, Some("10.0.0.3")).is_err());
+    bed.release("10.0.0.5", "x5");
+    assert_eq!(bed.lease_like("c3", None, Some("10.0.0.3")).unwrap(), "10.0.0.5", "another one, then");
+    // Told of a stopped container after a reboot, when no lease says so.
+    let leases = bed.leases();
+    bed.release("10.0.0.5", "c3");
+    bed.record("c9");
+    leases.lock().unwrap().remember("10.0.0.5".parse().unwrap(), "c9").unwrap();
+    leases.lock().unwrap().remember("10.0.0.6".parse().unwrap(), "c9").unwrap();
+    assert!(leases.is_remembered("c9") && leases.owner("10.0.0.6".parse().unwrap()).is_some_and(|o| o == "x6"));
 }
 
 #[test]

@@ -58,6 +58,7 @@ impl Netstack {
                 }),
             );
         }
+        let ipam_options = if network.ipam.options.is_empty() { Value::Null } else { json!(network.ipam.options) };
         Ok(json!({
             "Name": network.name,
             "Id": network.id,
@@ -66,12 +67,12 @@ impl Netstack {
             "Driver": network.driver,
             "EnableIPv4": network.enable_ipv4,
             "EnableIPv6": network.enable_ipv6,
-            "IPAM": { "Driver": "default", "Options": Value::Null, "Config": config },
+            "IPAM": { "Driver": network.ipam.driver, "Options": ipam_options, "Config": config },
             "Internal": network.internal,
             "Attachable": network.attachable,
             "Ingress": false,
-            "ConfigFrom": { "Network": "" },
-            "ConfigOnly": false,
+            "ConfigFrom": { "Network": network.config_from },
+            "ConfigOnly": network.config_only,
             "Containers": containers,
             "Options": network.options,
             "Labels": network.labels,

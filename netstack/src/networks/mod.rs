@@ -14,8 +14,8 @@ pub use request::NetworkRequest;
 pub(crate) use store::{random_hex, read_json, write_json};
 
 use crate::ipam::pools::{self, Taken};
-use crate::ipam::{self, Leases};
-use crate::model::{Endpoint, Network, Pool};
+use crate::ipam::{self, Leases, Locked};
+use crate::model::{Endpoint, EndpointConfig, Network, Pool};
 use crate::nl::Socket;
 use ipnetwork::IpNetwork;
 use plan::{Error, Kind, Result, ResultExt};
@@ -36,11 +36,14 @@ pub struct Config {
     pub default_pools: Vec<(IpNetwork, u8)>,
     /// The host address that `-p` without one binds; `None`: all of them.
     pub default_bind: Option<IpAddr>,
+    /// What the containers of a root ask of their networks, by their IDs: who they are is not known
+    /// here.
+    pub containers: fn(&Path) -> Vec<(String, Vec<EndpointConfig>)>,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { default_pools: pools::default_pools(), default_bind: None }
+        Config { default_pools: pools::default_pools(), default_bind: None, containers: |_| Vec::new() }
     }
 }
 
@@ -84,7 +87,7 @@ impl Netstack {
     }
 
     pub(crate) fn leases(&self, network_id: &str) -> Leases {
-        Leases::new(&self.state, network_id)
+        Leases::new(&self.root, &self.state, network_id)
     }
 
     /// Every network, by name; the predefined ones even before anything used them. Records that
@@ -173,13 +176,7 @@ impl Netstack {
             // Docker's "never": nothing is on record yet.
             created: plan::time::ZERO.to_string(),
             enable_ipv4: true,
-            enable_ipv6: false,
-            internal: false,
-            attachable: false,
-            pools: Vec::new(),
-            options: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            extra: BTreeMap::new(),
+            ..Network::default()
         };
         if driver == "bridge" {
             network.options.insert(options::NAME.into(), "rrun0".into());
@@ -248,15 +245,26 @@ impl Netstack {
     ///
     /// Errors carry Docker's texts, e.g. `network with name X already exists`, `invalid pool
     /// request: Pool overlaps with other one on this address space`.
-    pub fn create(&self, request: NetworkRequest) -> Result<Network> {
+    pub fn create(&self, mut request: NetworkRequest) -> Result<Network> {
         request.check()?;
         let _lock = self.lock()?;
         let others = self.networks()?;
+        if let Some(from) = request.config_from.clone() {
+            let config =
+                others.iter().find(|n| n.config_only && (n.name == from || n.id == from)).ok_or_else(|| {
+                    Error::not_found(format!("configuration network {from:?} does not exist"))
+                        .with_hint(format!("make it: `rrun network create --config-only {from}`"))
+                })?;
+            request.adopt(config);
+        }
         if others.iter().any(|n| n.name == request.name) {
             return Err(Error::conflict(format!("network with name {} already exists", request.name))
                 .with_hint(format!("choose another name, or `rrun network rm {}` first", request.name)));
         }
         let id = random_hex()?;
+        if request.config_only {
+            return self.create_config(id, request);
+        }
         let options = BridgeOptions::parse(&request.options)?;
         let bridge = options.bridge_name(&id);
         if let Some(other) =
@@ -283,10 +291,11 @@ impl Netstack {
         }
         let enable_ipv6 = request.enable_ipv6 || pools.iter().any(|p| p.subnet.is_ipv6());
         used.extend(pools.iter().map(|p| Taken { net: p.subnet, by: "this network".into(), route: false }));
-        if request.enable_ipv4 && !pools.iter().any(|p| p.subnet.is_ipv4()) {
+        let automatic = request.ipam.driver == "default";
+        if automatic && request.enable_ipv4 && !pools.iter().any(|p| p.subnet.is_ipv4()) {
             pools.push(request::automatic(pools::pick(&self.config.default_pools, false, &used)?));
         }
-        if enable_ipv6 && !pools.iter().any(|p| p.subnet.is_ipv6()) {
+        if automatic && enable_ipv6 && !pools.iter().any(|p| p.subnet.is_ipv6()) {
             let mut v6 = self.config.default_pools.clone();
             if !v6.iter().any(|(base, _)| base.is_ipv6()) {
                 v6.push((self.unique_local_prefix()?, 64));
@@ -310,7 +319,32 @@ impl Netstack {
             pools,
             options: request.options,
             labels: request.labels,
+            ipam: request.ipam,
+            config_only: false,
+            config_from: request.config_from.unwrap_or_default(),
             extra,
+        };
+        self.save(&network)?;
+        Ok(network)
+    }
+
+    /// Settings for other networks: nothing is allocated, nothing can clash.
+    fn create_config(&self, id: String, request: NetworkRequest) -> Result<Network> {
+        let pools = request.pools()?;
+        let network = Network {
+            version: VERSION,
+            id,
+            name: request.name,
+            driver: "null".into(),
+            created: plan::time::now_rfc3339(),
+            enable_ipv4: request.enable_ipv4,
+            enable_ipv6: request.enable_ipv6 || pools.iter().any(|p| p.subnet.is_ipv6()),
+            pools,
+            options: request.options,
+            labels: request.labels,
+            ipam: request.ipam,
+            config_only: true,
+            ..Network::default()
         };
         self.save(&network)?;
         Ok(network)
@@ -340,6 +374,12 @@ impl Netstack {
         if is_predefined(&network.name) {
             return Err(Error::conflict(format!("{} is a pre-defined network and cannot be removed", network.name))
                 .with_hint("it holds nothing while no container uses it"));
+        }
+        if network.config_only
+            && let Some(user) = self.stored()?.into_iter().find(|n| n.config_from == network.name)
+        {
+            return Err(Error::conflict(format!("configuration network {:?} is in use", network.name))
+                .with_hint(format!("network {} has its settings: `rrun network rm {}` first", user.name, user.name)));
         }
         let leases = self.leases(&network.id);
         {
@@ -380,7 +420,9 @@ impl Netstack {
             let _ = std::fs::remove_file(by_name);
             let _ = std::fs::remove_dir_all(leases.dir());
         }
-        self.dismantle(&network)?;
+        if !network.config_only {
+            self.dismantle(&network)?;
+        }
         Ok(network)
     }
 
@@ -397,6 +439,36 @@ impl Netstack {
         }
         all.sort_by(|a, b| a.container_name.cmp(&b.container_name));
         Ok(all)
+    }
+
+    /// After a reboot the leases are gone, and the records of stopped containers still say what they
+    /// had: whoever starts first must not take it from them.
+    pub(crate) fn recall(&self, network: &Network, locked: &Locked<'_>) -> Result<()> {
+        for (id, configs) in (self.config.containers)(&self.root) {
+            for config in configs.iter().filter(|c| c.network == network.name || c.network == network.id) {
+                for ip in config.addresses().filter(|ip| network.pools.iter().any(|p| p.subnet.contains(*ip))) {
+                    locked.remember(ip, &id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A container is removed: what it remembered of its networks is anybody's.
+    ///
+    /// # Errors
+    /// A lease that cannot be removed.
+    pub fn forget(&self, container_id: &str, configs: &[EndpointConfig]) -> Result<()> {
+        for config in configs {
+            let Ok(network) = self.network(&config.network) else { continue };
+            let leases = self.leases(&network.id);
+            for ip in config.addresses() {
+                if leases.path(ip).exists() {
+                    leases.lock()?.release(ip, container_id)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Still on record? To be asked under the network's lock: `rm` may have been faster.
@@ -418,6 +490,7 @@ fn predefined_id(name: &str) -> String {
 fn taken(networks: &[Network]) -> Result<Vec<Taken>> {
     let mut all: Vec<Taken> = networks
         .iter()
+        .filter(|n| !n.config_only)
         .flat_map(|n| n.pools.iter().map(|p| Taken { net: p.subnet, by: format!("network {}", n.name), route: false }))
         .collect();
     for net in Socket::route()?.routes()? {

@@ -1,6 +1,7 @@
 //! Driver options of bridge networks, under Docker's names.
 
-use crate::model::Network;
+use crate::model::{Announce, Network};
+use crate::sandbox::options::{self as endpoint_options, ADVERTISE_INTERVAL, ADVERTISE_MESSAGES};
 use plan::{Error, Result};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -83,6 +84,9 @@ impl BridgeOptions {
                             .with_hint("letters, digits, _ and -, at most 12 of them"));
                     }
                     o.iface_prefix.clone_from(value);
+                }
+                ADVERTISE_MESSAGES | ADVERTISE_INTERVAL => {
+                    endpoint_options::announcement(options, Announce::default())?;
                 }
                 later if LATER.contains(&later) => {
                     return Err(

@@ -2,7 +2,7 @@
 
 use super::{BridgeOptions, is_predefined};
 use crate::ipam::{self, pools::overlap};
-use crate::model::Pool;
+use crate::model::{Ipam, Network, Pool};
 use ipnetwork::IpNetwork;
 use plan::{Error, Kind, Result};
 use std::collections::BTreeMap;
@@ -25,6 +25,14 @@ pub struct NetworkRequest {
     pub attachable: bool,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    pub ipam: Ipam,
+    /// The swarm's routing mesh, which there is none of.
+    pub ingress: bool,
+    /// `local`, or nothing.
+    pub scope: String,
+    /// Only settings, for others to take with `config_from`.
+    pub config_only: bool,
+    pub config_from: Option<String>,
 }
 
 impl Default for NetworkRequest {
@@ -42,6 +50,11 @@ impl Default for NetworkRequest {
             attachable: false,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
+            ipam: Ipam::default(),
+            ingress: false,
+            scope: String::new(),
+            config_only: false,
+            config_from: None,
         }
     }
 }
@@ -50,6 +63,12 @@ impl NetworkRequest {
     /// What can be said without looking at other networks.
     pub(super) fn check(&self) -> Result<()> {
         check_name(&self.name)?;
+        self.check_config()?;
+        self.check_scope()?;
+        self.check_ipam()?;
+        if self.config_only {
+            return BridgeOptions::parse(&self.options).map(drop);
+        }
         match self.driver.as_str() {
             "bridge" => {}
             "host" | "null" | "none" => {
@@ -62,8 +81,8 @@ impl NetworkRequest {
                     .with_hint("use --driver bridge"));
             }
             "overlay" => {
-                return Err(Error::invalid("cannot create a swarm scoped network when swarm is not active")
-                    .with_hint("use --driver bridge"));
+                return Err(Error::invalid("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
+                    .with_hint("rrun has no swarm: use --driver bridge"));
             }
             other => {
                 return Err(Error::invalid(format!("network driver {other:?} is not supported"))
@@ -75,6 +94,97 @@ impl NetworkRequest {
             return Err(Error::invalid("IPv4 or IPv6 must be enabled").with_hint("add --ipv6, or drop --ipv4=false"));
         }
         Ok(())
+    }
+
+    /// `--config-only` and `--config-from`.
+    fn check_config(&self) -> Result<()> {
+        let refuse = |text: &str, hint: &str| Err(Error::invalid(text).with_hint(hint));
+        if self.config_only && (self.ingress || self.internal || self.attachable || !self.scope.is_empty()) {
+            return refuse(
+                "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.",
+                "give them to the network that is made with --config-from",
+            );
+        }
+        if self.config_from.is_none() {
+            return Ok(());
+        }
+        if self.config_only {
+            return refuse(
+                "a configuration network cannot depend on another configuration network",
+                "give --config-only or --config-from",
+            );
+        }
+        let own = !self.subnets.is_empty()
+            || !self.ip_ranges.is_empty()
+            || !self.gateways.is_empty()
+            || !self.aux.is_empty()
+            || !self.options.is_empty()
+            || !self.labels.is_empty()
+            || self.enable_ipv6
+            || !self.enable_ipv4
+            || self.ipam != Ipam::default();
+        if own {
+            return refuse(
+                "user-specified configurations are not supported if the network depends on a configuration network",
+                "leave --config-from out, or everything that the configuration network says",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_scope(&self) -> Result<()> {
+        if self.ingress {
+            return Err(Error::invalid("Ingress network can only be global scope network")
+                .with_hint("an ingress network belongs to a swarm, and rrun has none: leave --ingress out"));
+        }
+        match self.scope.as_str() {
+            "" | "local" => Ok(()),
+            scope @ ("swarm" | "global") => {
+                Err(Error::invalid(format!("cannot create a {scope} scoped network when swarm is not active"))
+                    .with_hint("rrun's networks have scope local: leave --scope out"))
+            }
+            other => Err(Error::invalid(format!("invalid network scope \"{}\"", other.escape_debug()))
+                .with_hint("rrun's networks have scope local: leave --scope out")),
+        }
+    }
+
+    fn check_ipam(&self) -> Result<()> {
+        let driver = self.ipam.driver.as_str();
+        if !matches!(driver, "default" | "null") {
+            return Err(Error::not_found(format!(
+                "could not resolve driver \"{}\" in registry",
+                driver.escape_debug()
+            ))
+            .with_kind(Kind::Invalid)
+            .with_hint("address managers are default, and null: no addresses"));
+        }
+        if let Some(key) = self.ipam.options.keys().next() {
+            return Err(Error::invalid(format!(
+                "unknown option \"{}\" of address manager {driver}",
+                key.escape_debug()
+            ))
+            .with_hint("leave --ipam-opt out"));
+        }
+        if driver != "default" && !self.subnets.is_empty() {
+            return Err(Error::invalid(format!("{driver} ipam driver does not handle specific address pool requests"))
+                .with_hint("leave --subnet out, or --ipam-driver"));
+        }
+        Ok(())
+    }
+
+    /// Takes over what a configuration network says.
+    pub(super) fn adopt(&mut self, from: &Network) {
+        self.config_from = Some(from.name.clone());
+        self.options.clone_from(&from.options);
+        self.labels.clone_from(&from.labels);
+        self.ipam.clone_from(&from.ipam);
+        (self.enable_ipv4, self.enable_ipv6) = (from.enable_ipv4, from.enable_ipv6);
+        for pool in &from.pools {
+            self.subnets.push(pool.subnet.to_string());
+            self.ip_ranges.extend(pool.ip_range.map(|r| r.to_string()));
+            self.gateways.extend(pool.gateway.map(|g| g.to_string()));
+            self.aux.extend(pool.aux.iter().map(|(name, ip)| (name.clone(), ip.to_string())));
+        }
     }
 
     /// The pools given with `--subnet`, each with its range, gateway and auxiliary addresses.

@@ -6,6 +6,7 @@
 mod conntrack;
 mod netns;
 mod nft;
+pub mod packet;
 mod redirect;
 mod route;
 mod socket;

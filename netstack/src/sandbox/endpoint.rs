@@ -1,5 +1,6 @@
 //! Deciding one endpoint: names, addresses, identity.
 
+use super::options;
 use super::request::{self, Mode, SandboxRequest};
 use crate::ipam::Leases;
 use crate::model::{Endpoint, EndpointConfig, Network};
@@ -28,7 +29,7 @@ pub(crate) fn decide(
 ) -> Result<(Endpoint, [u8; 6])> {
     let options = BridgeOptions::of(network);
     let wanted = request::wanted(network, config)?;
-    let mac = request::mac(network, config, &request.container_id)?;
+    let mac = request::mac(network, config, &request.container_name)?;
     let ifname = request::ifname(config, &options.iface_prefix, taken_ifnames)?;
     let host_ifname = host_ifname(network, request, mode, route)?;
 
@@ -49,8 +50,11 @@ pub(crate) fn decide(
             Mode::Real => {
                 let mut locked = leases.lock()?;
                 netstack.still_there(network).inspect_err(|_| discard(&leases))?;
+                if locked.is_new() {
+                    netstack.recall(network, &locked)?;
+                }
                 for w in &wanted {
-                    match locked.lease(network, w.pool, w.ip, owner) {
+                    match locked.lease(network, w.pool, w.ip, w.last, owner) {
                         Ok(ip) => addresses.push((ip, w.pool.subnet.prefix(), w.pool.gateway)),
                         Err(e) => {
                             let undone: Result<()> =
@@ -81,7 +85,6 @@ pub(crate) fn decide(
         container_id: request.container_id.clone(),
         container_name: request.container_name.clone(),
         hostname: request.hostname.clone(),
-        ifname,
         host_ifname,
         mac: crate::step::mac_text(&mac),
         ipv4: v4.map(|a| a.0),
@@ -100,6 +103,11 @@ pub(crate) fn decide(
         dns_names: dns_names(network, request, config),
         gw_priority: config.gw_priority,
         internal: network.internal,
+        link_local: config.link_local.clone(),
+        links: config.links.clone(),
+        sysctls: options::sysctls(&config.driver_opts, &ifname)?,
+        announce: options::announce(network, config)?,
+        ifname,
     };
     Ok((endpoint, mac))
 }

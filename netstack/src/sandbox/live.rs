@@ -1,5 +1,6 @@
 //! The networking of a running container, held by its monitor.
 
+use super::announce::Announcer;
 use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
 use crate::apply;
 use crate::dns::{self, SharedNetwork};
@@ -36,6 +37,7 @@ pub struct Sandbox {
     resolver: Option<dns::Server>,
     files: Option<Files>,
     nft: Option<Socket>,
+    announcer: Announcer,
 }
 
 impl Sandbox {
@@ -51,7 +53,9 @@ impl Sandbox {
             resolver: None,
             files: plan.files,
             nft: plan.nft,
+            announcer: Announcer::default(),
         };
+        sandbox.announcer.start(&sandbox.endpoints);
         if let Some(sockets) = plan.resolver {
             sandbox.start_resolver(sockets)?;
         }
@@ -77,7 +81,7 @@ impl Sandbox {
     pub fn timeout(&self) -> Option<Duration> {
         let ports = self.ports.as_ref().and_then(Ports::timeout);
         let resolver = self.resolver.as_ref().and_then(dns::Server::timeout);
-        ports.into_iter().chain(resolver).min()
+        ports.into_iter().chain(resolver).chain(self.announcer.timeout()).min()
     }
 
     /// Does what can be done now; never blocks.
@@ -88,6 +92,7 @@ impl Sandbox {
         if let Some(resolver) = &mut self.resolver {
             resolver.ready();
         }
+        self.announcer.ready(self.netns.as_fd());
     }
 
     /// Looks at the endpoints again, after somebody connected or disconnected a network: published
@@ -95,6 +100,8 @@ impl Sandbox {
     pub fn refresh(&mut self) -> Result<()> {
         let id = self.request.container_id.clone();
         let before = std::mem::replace(&mut self.endpoints, self.netstack.endpoints_of(&id)?);
+        let joined = self.endpoints.iter().filter(|e| !before.iter().any(|b| b.network_id == e.network_id));
+        self.announcer.start(joined);
         self.reserve()?;
         let wanted = bridge::published(&self.endpoints, self.bindings());
         let gone: Vec<Element> = self.elements.iter().filter(|e| !wanted.contains(e)).cloned().collect();
@@ -164,7 +171,7 @@ impl Sandbox {
         self.endpoints
             .iter()
             .filter(|e| !is_predefined(&e.network))
-            .map(|e| SharedNetwork { id: e.network_id.clone(), name: e.network.clone() })
+            .map(|e| SharedNetwork { id: e.network_id.clone(), name: e.network.clone(), links: e.links.clone() })
             .collect()
     }
 
@@ -213,7 +220,11 @@ impl Sandbox {
             note(ports.release());
         }
         for e in &self.endpoints {
-            note(self.netstack.forget_endpoint(e));
+            // A lease whose owner does not run is free; left behind, its owner finds it again.
+            note(match self.request.keep_addresses {
+                true => self.netstack.forget_record(e),
+                false => self.netstack.forget_endpoint(e),
+            });
         }
         // Nothing was deleted on a socket that published nothing: closing it is free.
         let nft = self.nft.take().filter(|_| !self.elements.is_empty());
@@ -286,6 +297,7 @@ impl Netstack {
             ports: None,
             resolver: None,
             nft: None,
+            announcer: Announcer::default(),
         };
         sandbox.refresh()?;
         Ok(sandbox)
@@ -309,9 +321,13 @@ impl Netstack {
         Published::read(&self.state, container_id)
     }
 
+    fn forget_record(&self, e: &Endpoint) -> Result<()> {
+        crate::repair::remove_file(&endpoint::record(&self.state, &e.network_id, &e.container_id))
+    }
+
     /// Record and leases.
     pub(crate) fn forget_endpoint(&self, e: &Endpoint) -> Result<()> {
-        crate::repair::remove_file(&endpoint::record(&self.state, &e.network_id, &e.container_id))?;
+        self.forget_record(e)?;
         let leases = self.leases(&e.network_id);
         let mut locked = leases.lock()?;
         let v4 = e.ipv4.map(IpAddr::V4);

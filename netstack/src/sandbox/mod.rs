@@ -4,11 +4,15 @@
 //! — leases and bound sockets — before anything is shown or done. [`SandboxPlan::apply`] does it.
 //! The [`Sandbox`] that results lives in the monitor for as long as the container.
 
+mod announce;
 mod connect;
 mod endpoint;
 mod live;
+pub mod options;
 mod plan;
 mod request;
+
+pub(crate) use request::link_local;
 
 pub use live::{Closed, Sandbox};
 pub use request::{Mode, SandboxRequest};
@@ -147,6 +151,7 @@ pub(crate) fn compose(
     }
     if own.namespace {
         steps.extend(endpoints.iter().map(bridge::harden));
+        steps.extend(endpoints.iter().filter_map(bridge::tune));
         steps.extend(crate::driver::none::steps());
         steps.extend(endpoints.iter().map(bridge::configure));
         steps.extend(bridge::routes(endpoints));

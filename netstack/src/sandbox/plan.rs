@@ -1,6 +1,6 @@
 //! Deciding a whole sandbox.
 
-use super::request::{Mode, SandboxRequest};
+use super::request::{self, Mode, SandboxRequest};
 use super::{Files, Own, SandboxPlan, compose, endpoint};
 use crate::driver::bridge::{Facts, any_gateway_endpoint};
 use crate::files::{self, Resolver};
@@ -29,6 +29,7 @@ impl Netstack {
         let mut networks: Vec<(Network, Facts)> = Vec::new();
         for config in &request.endpoints {
             let mut network = self.network(&config.network)?;
+            request::joinable(&network)?;
             if network.driver != "bridge" {
                 return Err(Error::invalid(
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes",

@@ -1,7 +1,9 @@
 //! What a container asks for, and what is wrong with asking for it.
 
+use super::options::IFNAME;
 use crate::model::{DnsConfig, EndpointConfig, Network, Pool, PortSpec};
 use crate::networks::is_predefined;
+use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,10 +28,12 @@ pub struct SandboxRequest {
     pub domainname: String,
     /// The networks to join, `eth0` first. None: `--network none`.
     pub endpoints: Vec<EndpointConfig>,
-    /// `--network host`: no namespace of its own, `endpoints` is empty.
+    /// `--network host` or `ns:…`: no namespace of its own, `endpoints` is empty.
     pub host_network: bool,
     pub ports: Vec<PortSpec>,
     pub dns: DnsConfig,
+    /// Its record stays when it ends, and may be started again: then with the same addresses.
+    pub keep_addresses: bool,
     /// Where hosts, resolv.conf and hostname are to be written; `None` when nothing mounts them.
     pub files: Option<PathBuf>,
 }
@@ -39,12 +43,25 @@ pub struct SandboxRequest {
 pub(crate) struct Wanted<'a> {
     pub pool: &'a Pool,
     pub ip: Option<IpAddr>,
+    /// Of its last run.
+    pub last: Option<IpAddr>,
+}
+
+/// Can it have endpoints at all?
+pub(crate) fn joinable(network: &Network) -> Result<()> {
+    if !network.config_only {
+        return Ok(());
+    }
+    Err(Error::invalid("cannot create endpoint on configuration-only network")
+        .with_hint(format!("make one of it: `rrun network create --config-from {} NAME`", network.name)))
 }
 
 /// Checks one endpoint against its network, and pairs its explicit addresses with pools. The IPv4
 /// pool comes first.
 pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Result<Vec<Wanted<'a>>> {
+    joinable(network)?;
     let explicit = [config.ip.map(IpAddr::V4), config.ip6.map(IpAddr::V6)];
+    let last = [config.last.ip.map(IpAddr::V4), config.last.ip6.map(IpAddr::V6)];
     if is_predefined(&network.name) {
         if explicit.iter().any(Option::is_some) {
             return Err(Error::invalid("user-specified IP address is supported on user-defined networks only")
@@ -64,19 +81,43 @@ pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Resul
             .with_hint(format!("network {} has {}", network.name, subnets.join(" and "))));
         }
     }
+    if let Some(ip) = config.link_local.iter().find(|ip| link_local(**ip).is_none()) {
+        return Err(Error::invalid(format!("invalid link-local IP address: {ip}"))
+            .with_hint("link-local addresses are 169.254.0.0/16 and fe80::/10"));
+    }
+    if !network.enable_ipv6 && config.link_local.iter().any(IpAddr::is_ipv6) {
+        return Err(Error::invalid(format!("network {} has no IPv6 for a link-local address", network.name))
+            .with_hint("create it with --ipv6"));
+    }
+    super::options::check(&config.driver_opts)?;
     let mut pools: Vec<Wanted<'a>> = network
         .pools
         .iter()
-        .map(|pool| Wanted { pool, ip: explicit.iter().flatten().find(|ip| pool.subnet.contains(**ip)).copied() })
+        .map(|pool| {
+            let inside =
+                |ips: &[Option<IpAddr>; 2]| ips.iter().flatten().find(|ip| pool.subnet.contains(**ip)).copied();
+            Wanted { pool, ip: inside(&explicit), last: inside(&last) }
+        })
         .collect();
     pools.sort_by_key(|w| w.pool.subnet.is_ipv6());
     Ok(pools)
 }
 
-/// The interface's MAC address: as asked for, or made from network and container.
-pub(crate) fn mac(network: &Network, config: &EndpointConfig, container_id: &str) -> Result<[u8; 6]> {
+/// A link-local address with its prefix; `None` if it is none.
+pub(crate) fn link_local(ip: IpAddr) -> Option<IpNetwork> {
+    let (inside, prefix) = match ip {
+        IpAddr::V4(ip) => (ip.is_link_local(), 16),
+        IpAddr::V6(ip) => (ip.is_unicast_link_local(), 64),
+    };
+    IpNetwork::new(ip, prefix).ok().filter(|_| inside)
+}
+
+/// The interface's MAC address: as asked for, or made from network and container name, so that a
+/// container made anew under the same name is no stranger to its neighbours' caches, to switches
+/// and to DHCP servers.
+pub(crate) fn mac(network: &Network, config: &EndpointConfig, container_name: &str) -> Result<[u8; 6]> {
     let Some(text) = &config.mac else {
-        return Ok(crate::driver::bridge::mac(&network.id, container_id));
+        return Ok(crate::driver::bridge::mac(&network.id, container_name));
     };
     let bad = || {
         Error::invalid(format!("{text} is not a valid mac address"))
@@ -98,8 +139,7 @@ pub(crate) fn mac(network: &Network, config: &EndpointConfig, container_id: &str
 /// The name of the interface inside: asked for, or the network's prefix and the number in order of
 /// attachment.
 pub(crate) fn ifname(config: &EndpointConfig, prefix: &str, taken: &[&str]) -> Result<String> {
-    const OPTION: &str = "com.docker.network.endpoint.ifname";
-    let name = match config.driver_opts.get(OPTION) {
+    let name = match config.driver_opts.get(IFNAME) {
         Some(name) => name.clone(),
         None => {
             let free = (0..).map(|i| format!("{prefix}{i}")).find(|n| !taken.contains(&n.as_str()));
@@ -112,7 +152,7 @@ pub(crate) fn ifname(config: &EndpointConfig, prefix: &str, taken: &[&str]) -> R
         && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
     if !valid {
         return Err(Error::invalid(format!("invalid interface name {name:?}"))
-            .with_hint(format!("{OPTION}: 1 to 15 characters without space, / or :")));
+            .with_hint(format!("{IFNAME}: 1 to 15 characters without space, / or :")));
     }
     if taken.contains(&name.as_str()) {
         return Err(Error::conflict(format!("error renaming interface {name}: file exists"))

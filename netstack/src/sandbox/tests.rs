@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::model::Pool;
-use crate::networks::NetworkRequest;
 use crate::step::Step;
 use ::plan::Action;
 use std::collections::BTreeMap;
@@ -25,10 +24,8 @@ pub(crate) fn endpoint(network: &str, v4: &str, v6: Option<&str>) -> Endpoint {
         ipv6: v6.map(|ip| ip.parse().unwrap()),
         prefix6: 64,
         gateway6: v6.map(|_| "fd00::1".parse().unwrap()),
-        aliases: vec![],
         dns_names: vec!["web".into()],
-        gw_priority: 0,
-        internal: false,
+        ..Endpoint::default()
     }
 }
 
@@ -38,11 +35,8 @@ fn network(name: &str, subnets: &[(&str, &str)], options: &[(&str, &str)]) -> Ne
         id: format!("{name:0<64}"),
         name: name.into(),
         driver: "bridge".into(),
-        created: String::new(),
         enable_ipv4: true,
         enable_ipv6: subnets.len() > 1,
-        internal: false,
-        attachable: false,
         pools: subnets
             .iter()
             .map(|(subnet, gateway)| Pool {
@@ -53,8 +47,7 @@ fn network(name: &str, subnets: &[(&str, &str)], options: &[(&str, &str)]) -> Ne
             })
             .collect(),
         options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-        labels: NetworkRequest::default().labels,
-        extra: BTreeMap::new(),
+        ..Network::default()
     }
 }
 

@@ -107,6 +107,7 @@ impl Host {
             host_network: false,
             ports: ports.iter().flat_map(|p| publish::parse(p).unwrap()).collect(),
             dns: DnsConfig::default(),
+            keep_addresses: false,
             files: None,
         }
     }

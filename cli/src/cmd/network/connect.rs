@@ -2,12 +2,13 @@
 
 use crate::args::{NetworkConnectArgs, NetworkDisconnectArgs};
 use crate::container::monitor::sandbox_request;
-use crate::container::request::network::{ipv4, ipv6};
+use crate::container::request::endpoint::{driver_option, ipv4, ipv6, link, link_local, mac};
 use crate::container::spec::run_spec;
 use crate::container::{self, Record, life, service};
 use crate::context::Context;
-use netstack::model::EndpointConfig;
+use netstack::model::{EndpointConfig, LastAddresses};
 use netstack::networks::is_predefined;
+use netstack::sandbox::options::IFNAME;
 use plan::{Error, Kind, Result, ResultExt};
 use runtime::state::Status;
 use serde_json::json;
@@ -22,21 +23,25 @@ pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
         aliases: args.alias.clone(),
         ip: args.ip.as_deref().map(ipv4).transpose()?,
         ip6: args.ip6.as_deref().map(ipv6).transpose()?,
+        mac: args.mac_address.as_deref().map(mac).transpose()?,
+        links: args.link.iter().map(|l| link(l)).collect::<Result<_>>()?,
+        link_local: args.link_local_ip.iter().map(|ip| link_local(ip)).collect::<Result<_>>()?,
         gw_priority: args.gw_priority,
         ..EndpointConfig::default()
     };
     for option in &args.driver_opt {
-        let (key, value) = option.split_once('=').ok_or_else(|| {
-            Error::invalid("invalid key value pair format in driver options").with_hint("write --driver-opt KEY=VALUE")
-        })?;
-        endpoint.driver_opts.insert(key.to_string(), value.to_string());
+        driver_option(&mut endpoint, option)?;
+    }
+    if let Some(name) = &args.interface_name {
+        endpoint.driver_opts.insert(IFNAME.into(), name.clone());
     }
     Record::update(ctx, &record.id, |record| {
         check(record, &endpoint)?;
         match namespace(ctx, record)? {
             Some(netns) => {
                 let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
-                netstack.connect(&request, &endpoint, netns.as_fd())?;
+                let made = netstack.connect(&request, &endpoint, netns.as_fd())?;
+                endpoint.last = LastAddresses { ip: made.ipv4, ip6: made.ipv6 };
             }
             None => netstack.check_endpoint(&endpoint)?,
         }
@@ -90,7 +95,7 @@ fn check(record: &Record, endpoint: &EndpointConfig) -> Result<()> {
             "create it anew with --network host".into(),
         );
     }
-    if mode == "host" || record.joined_container().is_some() {
+    if mode == "host" || mode.starts_with("ns:") || record.joined_container().is_some() {
         return refuse(
             "container sharing network namespace with another container or host cannot be connected to any other network"
                 .into(),

@@ -4,9 +4,10 @@ mod connect;
 mod ls;
 mod prune;
 
-use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkInspectArgs, NetworkRmArgs};
+use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkExistsArgs, NetworkInspectArgs, NetworkRmArgs};
 use crate::context::Context;
 use crate::render::{self, template};
+use netstack::model::Ipam;
 use netstack::networks::NetworkRequest;
 use plan::{Error, Kind, Result};
 use std::collections::BTreeMap;
@@ -20,18 +21,11 @@ pub fn run(ctx: &Context, command: &NetworkCommand) -> Result<i32> {
         NetworkCommand::Connect(args) => connect::connect(ctx, args),
         NetworkCommand::Disconnect(args) => connect::disconnect(ctx, args),
         NetworkCommand::Prune(args) => prune::run(ctx, args),
+        NetworkCommand::Exists(args) => exists(ctx, args),
     }
 }
 
 fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
-    if let Some(scope) = args.scope.as_deref().filter(|s| *s != "local") {
-        return Err(Error::invalid(format!("cannot create a {scope} scoped network when swarm is not active"))
-            .with_hint("rrun's networks have scope local: leave --scope out"));
-    }
-    if args.ipam_driver != "default" || !args.ipam_opt.is_empty() {
-        return Err(Error::invalid(format!("no address manager {:?}", args.ipam_driver))
-            .with_hint("rrun has its own, `default`, and it takes no options"));
-    }
     let mut aux = Vec::new();
     for a in &args.aux_address {
         let (name, ip) = a.split_once('=').ok_or_else(|| {
@@ -40,6 +34,12 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         aux.push((name.to_string(), ip.to_string()));
     }
     let netstack = ctx.netstack();
+    if args.ignore
+        && let Some(there) = netstack.networks()?.into_iter().find(|n| n.name == args.name)
+    {
+        println!("{}", there.id);
+        return Ok(0);
+    }
     let network = netstack.create(NetworkRequest {
         name: args.name.clone(),
         driver: args.driver.clone(),
@@ -53,6 +53,11 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         attachable: args.attachable,
         options: pairs(&args.opt),
         labels: pairs(&args.label),
+        ipam: Ipam { driver: args.ipam_driver.clone(), options: pairs(&args.ipam_opt) },
+        ingress: args.ingress,
+        scope: args.scope.clone(),
+        config_only: args.config_only,
+        config_from: args.config_from.clone(),
     })?;
     if let Err(e) = netstack.set_up(&network) {
         // Nothing half-made: without its bridge the network is not there.
@@ -90,6 +95,14 @@ fn rm(ctx: &Context, args: &NetworkRmArgs) -> Result<i32> {
         }
     }
     Ok(code)
+}
+
+fn exists(ctx: &Context, args: &NetworkExistsArgs) -> Result<i32> {
+    match ctx.netstack().network(&args.network) {
+        Ok(_) => Ok(0),
+        Err(e) if e.kind == Kind::NotFound => Ok(1),
+        Err(e) => Err(e),
+    }
 }
 
 fn inspect(ctx: &Context, args: &NetworkInspectArgs) -> Result<i32> {

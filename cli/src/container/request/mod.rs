@@ -1,5 +1,6 @@
 //! From the flags of `run` and `create` to a [`Record`]: checked as a whole before anything is made.
 
+pub mod endpoint;
 pub mod mounts;
 pub mod network;
 pub mod process;
@@ -44,6 +45,7 @@ pub fn decide(
             .with_hint("set it on the host, or give the container a network of its own"));
     }
     config.exposed_ports = networking.exposed;
+    endpoint::adopt_sysctls(&mut host.sysctls, &mut networking.networks)?;
 
     host.tmpfs = mounts::tmpfs_flags(&flags.storage.tmpfs)?;
     host.binds.clone_from(&flags.storage.volume);

@@ -1,5 +1,6 @@
 //! `--network` and the flags beside it: which networks, as whom, with which ports and names.
 
+use super::endpoint::{attachment, ipv4, ipv6, link, link_local, mac};
 use crate::args::NetworkFlags;
 use crate::context::Context;
 use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
@@ -47,48 +48,12 @@ pub fn decide(ctx: &Context, flags: &NetworkFlags, hostname: bool, image_exposed
 
 /// Whether this is a network that users create, as opposed to a mode.
 fn is_user_defined(network: &str) -> bool {
-    !matches!(network, "bridge" | "host" | "none") && !network.starts_with("container:")
+    !matches!(network, "bridge" | "host" | "none") && !is_shared(network)
 }
 
-/// One `--network`: a name, or Docker's `name=…,alias=…` form.
-fn attachment(spec: &str) -> Result<EndpointConfig> {
-    const HINT: &str =
-        "write --network NAME, or name=NAME,alias=…,ip=…,ip6=…,mac-address=…,driver-opt=K=V,gw-priority=N";
-    let wrong = |text: String| Error::invalid(text).with_hint(HINT);
-    let mut endpoint = EndpointConfig::default();
-    if !spec.contains('=') || spec.starts_with("container:") {
-        if spec.is_empty() {
-            return Err(wrong("network name/id is not specified".into()));
-        }
-        endpoint.network = spec.to_string();
-        return Ok(endpoint);
-    }
-    for field in spec.split(',') {
-        let (key, value) =
-            field.split_once('=').ok_or_else(|| wrong(format!("invalid field {}", field.escape_debug())))?;
-        match key.trim().to_ascii_lowercase().as_str() {
-            "name" => endpoint.network = value.trim().to_string(),
-            "alias" => endpoint.aliases.push(value.to_string()),
-            "ip" => endpoint.ip = Some(ipv4(value)?),
-            "ip6" => endpoint.ip6 = Some(ipv6(value)?),
-            "mac-address" => endpoint.mac = Some(mac(value)?),
-            "driver-opt" => {
-                let (k, v) = value
-                    .split_once('=')
-                    .ok_or_else(|| wrong("invalid key value pair format in driver options".into()))?;
-                endpoint.driver_opts.insert(k.to_string(), v.to_string());
-            }
-            "gw-priority" => {
-                endpoint.gw_priority =
-                    value.parse().map_err(|_| wrong(format!("invalid gw-priority ({value}): invalid syntax")))?;
-            }
-            other => return Err(wrong(format!("invalid field key {}", other.escape_debug()))),
-        }
-    }
-    if endpoint.network.is_empty() {
-        return Err(wrong("network name/id is not specified".into()));
-    }
-    Ok(endpoint)
+/// Somebody else's namespace: another container's, or one that was made by hand.
+fn is_shared(network: &str) -> bool {
+    network.starts_with("container:") || network.starts_with("ns:")
 }
 
 /// `--ip` and its kin speak of the first network.
@@ -121,6 +86,13 @@ fn apply_to_first(first: &mut EndpointConfig, flags: &NetworkFlags) -> Result<()
         }
         first.aliases.clone_from(&flags.network_alias);
     }
+    if !flags.link_local_ip.is_empty() {
+        if !first.link_local.is_empty() {
+            return Err(conflict("--link-local-ip", "link-local IP addresses"));
+        }
+        first.link_local = flags.link_local_ip.iter().map(|ip| link_local(ip)).collect::<Result<_>>()?;
+    }
+    first.links = flags.link.iter().map(|l| link(l)).collect::<Result<_>>()?;
     Ok(())
 }
 
@@ -176,14 +148,38 @@ fn settle_mode(decided: &mut Networking, flags: &NetworkFlags, hostname: bool) -
                 .with_hint("set it on the container whose network is shared"));
         }
     }
-    if matches!(decided.mode.as_str(), "host" | "none") && !decided.ports.is_empty() {
+    if !first.links.is_empty() && (decided.mode == "host" || decided.mode.starts_with("container:")) {
+        let kind = if decided.mode == "host" { "host type networking" } else { "container type network" };
+        return Err(Error::invalid(format!(
+            "conflicting options: {kind} can't be used with links. This would result in undefined behavior"
+        ))
+        .with_hint("leave --link out, or join a network of one's own"));
+    }
+    if let Some(path) = decided.mode.strip_prefix("ns:") {
+        check_namespace(path)?;
+    }
+    let portless = matches!(decided.mode.as_str(), "host" | "none") || decided.mode.starts_with("ns:");
+    if portless && !decided.ports.is_empty() {
         decided.warnings.push(format!("Published ports are discarded when using {} network mode", decided.mode));
         decided.ports.clear();
     }
-    if matches!(decided.mode.as_str(), "host" | "none") || decided.mode.starts_with("container:") {
+    if matches!(decided.mode.as_str(), "host" | "none") || is_shared(&decided.mode) {
         decided.networks.clear();
     }
     Ok(())
+}
+
+/// `ns:PATH` must name a namespace: the kernel's refusal would come late and say little.
+fn check_namespace(path: &str) -> Result<()> {
+    /// Of linux/magic.h: where namespaces are files.
+    const NSFS_MAGIC: u64 = 0x6e73_6673;
+    let is_one = std::path::Path::new(path).is_absolute()
+        && rustix::fs::statfs(path).is_ok_and(|s| s.f_type as u64 == NSFS_MAGIC);
+    if is_one {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{} is not a network namespace", path.escape_debug()))
+        .with_hint("`ip netns add NAME` makes one: --network ns:/run/netns/NAME"))
 }
 
 fn exposed(ports: &[PortSpec], flags: &[String], image: &[String]) -> Result<Vec<String>> {
@@ -243,38 +239,6 @@ fn dns(ctx: &Context, flags: &NetworkFlags) -> Result<DnsConfig> {
         dns.extra_hosts.extend(files::parse_add_host(entry, gateways.as_deref().unwrap_or_default())?);
     }
     Ok(dns)
-}
-
-/// `--ip`.
-///
-/// # Errors
-/// Docker's text.
-pub fn ipv4(text: &str) -> Result<std::net::Ipv4Addr> {
-    text.parse().map_err(|_| {
-        Error::invalid(format!("invalid IPv4 address: {}", text.escape_debug())).with_hint("as in 10.9.0.5")
-    })
-}
-
-/// `--ip6`.
-///
-/// # Errors
-/// Docker's text.
-pub fn ipv6(text: &str) -> Result<std::net::Ipv6Addr> {
-    text.parse().map_err(|_| {
-        Error::invalid(format!("invalid IPv6 address: {}", text.escape_debug())).with_hint("as in fd00::5")
-    })
-}
-
-/// `02:42:ac:11:00:02`, lower case.
-fn mac(text: &str) -> Result<String> {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let bytes: Vec<u8> = parts.iter().filter(|p| p.len() == 2).filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
-    // The lowest bit of the first byte marks a group address, which no interface may have.
-    if parts.len() != 6 || bytes.len() != 6 || bytes[0] & 1 == 1 || bytes.iter().all(|b| *b == 0) {
-        return Err(Error::invalid(format!("{} is not a valid mac address", text.escape_debug()))
-            .with_hint("as in 02:42:ac:11:00:05"));
-    }
-    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":"))
 }
 
 #[cfg(test)]
@@ -355,6 +319,36 @@ mod tests {
             (&["--add-host", "a:nope"], "invalid IP address in add-host: \"nope\""),
             (&["--dns", "nope"], "IP address is not correctly formatted: nope"),
             (&["--dns-search", "a b"], "a b is not a valid domain"),
+            (
+                &["--net", "name=n,link-local-ip=169.254.1.1", "--link-local-ip", "169.254.1.2"],
+                "conflicting options: cannot specify both --link-local-ip and per-network link-local IP addresses",
+            ),
+            (
+                &["--net", "name=n,ip6=fd00::1", "--ip6", "fd00::2"],
+                "conflicting options: cannot specify both --ip6 and per-network IPv6 address",
+            ),
+            (
+                &["--net", "name=n,alias=a", "--network-alias", "b"],
+                "conflicting options: cannot specify both --network-alias and per-network alias",
+            ),
+            (
+                &["--net", "name=n,mac-address=02:00:00:00:00:01", "--mac-address", "02:00:00:00:00:02"],
+                "conflicting options: cannot specify both --mac-address and per-network MAC address",
+            ),
+            (
+                &["--net", "container:x", "--mac-address", "02:00:00:00:00:02"],
+                "conflicting options: mac-address and the network mode",
+            ),
+            (
+                &["--net", "host", "--link", "a"],
+                "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+            ),
+            (
+                &["--net", "container:x", "--link", "a"],
+                "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+            ),
+            (&["--net", "ns:/etc/passwd"], "/etc/passwd is not a network namespace"),
+            (&["--net", "name=n,link-local-ip=x"], "invalid link-local IP address: x"),
             (&["--mac-address", "03:00:00:00:00:01"], "03:00:00:00:00:01 is not a valid mac address"),
         ];
         for (args, text) in cases {

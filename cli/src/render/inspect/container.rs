@@ -3,6 +3,7 @@
 use crate::container::record::{MountKind, Record};
 use crate::context::Context;
 use netstack::model::{Endpoint, EndpointConfig, PortBinding, PortSpec, Proto};
+use netstack::networks::is_predefined;
 use runtime::state::{State, Status};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -130,6 +131,14 @@ fn host_config(r: &Record) -> Value {
     let h = &r.host;
     let ulimits: Vec<Value> =
         h.ulimits.iter().map(|u| json!({"Name": u.name, "Hard": u.hard, "Soft": u.soft})).collect();
+    // On networks with DNS they belong to the endpoint.
+    let links: Vec<String> = r
+        .networks
+        .iter()
+        .filter(|n| is_predefined(&n.network))
+        .flat_map(|n| &n.links)
+        .map(|l| format!("/{}:/{}/{}", l.container, r.name, l.alias))
+        .collect();
     let devices: Vec<Value> = h
         .devices
         .iter()
@@ -138,6 +147,7 @@ fn host_config(r: &Record) -> Value {
     json!({
         "Binds": if h.binds.is_empty() { Value::Null } else { json!(h.binds) },
         "ContainerIDFile": h.cidfile.clone().unwrap_or_default(),
+        "Links": if links.is_empty() { Value::Null } else { json!(links) },
         "LogConfig": {"Type": h.log.driver, "Config": h.log.options},
         "NetworkMode": h.network_mode,
         "PortBindings": port_bindings(&h.ports),
@@ -252,7 +262,7 @@ fn push(out: &mut Map<String, Value>, port: u16, proto: Proto, row: Value) {
 
 fn networks(r: &Record, endpoints: &[Endpoint]) -> Value {
     let mut out = Map::new();
-    if r.networks.is_empty() && !r.host.network_mode.starts_with("container:") {
+    if r.networks.is_empty() && r.joined_container().is_none() && r.foreign_namespace().is_none() {
         let name = r.host.network_mode.clone();
         out.insert(name.clone(), network(&EndpointConfig { network: name, ..EndpointConfig::default() }, None));
     }
@@ -264,18 +274,17 @@ fn networks(r: &Record, endpoints: &[Endpoint]) -> Value {
 }
 
 fn network(asked: &EndpointConfig, got: Option<&Endpoint>) -> Value {
-    let ipam = if asked.ip.is_some() || asked.ip6.is_some() {
-        json!({
-            "IPv4Address": asked.ip.map(|i| i.to_string()).unwrap_or_default(),
-            "IPv6Address": asked.ip6.map(|i| i.to_string()).unwrap_or_default(),
-        })
-    } else {
-        Value::Null
-    };
+    let mut ipam = Map::new();
+    ipam.extend(asked.ip.map(|ip| ("IPv4Address".to_string(), json!(ip))));
+    ipam.extend(asked.ip6.map(|ip| ("IPv6Address".to_string(), json!(ip))));
+    if !asked.link_local.is_empty() {
+        ipam.insert("LinkLocalIPs".into(), json!(asked.link_local));
+    }
+    let links: Vec<String> = asked.links.iter().map(|l| format!("{}:{}", l.container, l.alias)).collect();
     let text = |v: Option<String>| v.unwrap_or_default();
     json!({
-        "IPAMConfig": ipam,
-        "Links": null,
+        "IPAMConfig": if ipam.is_empty() { Value::Null } else { Value::Object(ipam) },
+        "Links": if links.is_empty() || is_predefined(&asked.network) { Value::Null } else { json!(links) },
         "Aliases": if asked.aliases.is_empty() { Value::Null } else { json!(asked.aliases) },
         "DriverOpts": if asked.driver_opts.is_empty() { Value::Null } else { json!(asked.driver_opts) },
         "GwPriority": asked.gw_priority,
