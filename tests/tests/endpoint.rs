@@ -419,7 +419,7 @@ fn links_on_the_default_bridge_are_lines_of_hosts() {
 #[test]
 fn a_namespace_made_by_hand() {
     let host = Host::new();
-    host.sh("mkdir -p /run/netns; mount -t tmpfs ns /run/netns; ip netns add mine; ip -n mine link add dm0 type dummy; ip -n mine addr add 10.77.0.7/24 dev dm0; ip -n mine link set dm0 up");
+    host.sh("mkdir -p /run/netns; mount -t tmpfs ns /run/netns; ip netns add mine; ip -n mine link add dm0 type bridge; ip -n mine addr add 10.77.0.7/24 dev dm0; ip -n mine link set dm0 up");
     let out = host.ok(&[
         "run",
         "--rm",

@@ -134,8 +134,9 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
             if order.explain {
                 network_steps = network.steps.iter().map(|s| Spoken::of(s, None)).collect();
             }
-            let netns = match spec.namespaces.net {
-                Namespace::Host => own_netns()?,
+            let netns = match &spec.namespaces.net {
+                Namespace::Host => open_netns(Path::new("/proc/self/ns/net"))?,
+                Namespace::Path(path) => open_netns(path)?,
                 _ => starting.netns()?,
             };
             Some(network.apply(netns.as_fd(), &mut journal, plan.steps.len())?)
@@ -245,10 +246,9 @@ pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Re
     ctx.netstack().plan_sandbox(&sandbox_request(ctx, record, spec)?, mode).map(Some)
 }
 
-/// For `--network host`.
-fn own_netns() -> Result<OwnedFd> {
-    let path = "/proc/self/ns/net";
-    std::fs::File::open(path).map(OwnedFd::from).doing(|| format!("open {path}"))
+/// For `--network host` and `ns:…`.
+fn open_netns(path: &Path) -> Result<OwnedFd> {
+    std::fs::File::open(path).map(OwnedFd::from).doing(|| format!("open {}", path.display()))
 }
 
 fn streams(record: &Record) -> Result<(Io, Option<Ends>)> {

@@ -70,9 +70,8 @@ pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
             )
             .with_hint("create it anew without --network host"));
         }
-        let before = record.networks.len();
-        record.networks.retain(|e| e.network != name);
-        if record.networks.len() == before {
+        let left: Vec<EndpointConfig> = record.networks.extract_if(.., |e| e.network == name).collect();
+        if left.is_empty() {
             return Err(Error::not_found(format!("container {} is not connected to network {name}", record.id))
                 .with_hint(format!("`rrun inspect {}` shows its networks", record.name)));
         }
@@ -80,7 +79,8 @@ pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
             let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
             netstack.disconnect(&request, &name, Some(netns.as_fd()))?;
         }
-        Ok(())
+        // What it had there it will not want again.
+        netstack.forget(&record.id, &left)
     })?;
     tell_monitor(ctx, &record.id)
 }
