@@ -25,7 +25,7 @@ mod workers;
 pub use record::{Entry, Record};
 
 use crate::context::Context;
-use netstack::model::EndpointConfig;
+use netstack::networks::Wishes;
 use plan::{Error, Result, ResultExt};
 use std::path::Path;
 
@@ -95,7 +95,7 @@ pub fn ids(ctx: &Context) -> Result<Vec<String>> {
 }
 
 /// What every container asks of its networks, by ID; what cannot be read asks nothing.
-pub fn endpoint_configs(root: &Path) -> Vec<(String, Vec<EndpointConfig>)> {
+pub fn endpoint_configs(root: &Path) -> Vec<Wishes> {
     let Ok(entries) = std::fs::read_dir(root.join("containers")) else { return Vec::new() };
     let dirs = entries.flatten().map(|e| e.path());
     dirs.filter_map(|dir| Record::load(&dir).ok()).map(|r| (r.id, r.networks)).collect()

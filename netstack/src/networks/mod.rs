@@ -29,6 +29,9 @@ use std::path::{Path, PathBuf};
 /// Version of the records this program writes; it refuses newer ones untouched.
 pub const VERSION: u32 = 1;
 
+/// A container's ID, and what it asks of its networks.
+pub type Wishes = (String, Vec<EndpointConfig>);
+
 /// What the configuration file says about networks.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -36,9 +39,8 @@ pub struct Config {
     pub default_pools: Vec<(IpNetwork, u8)>,
     /// The host address that `-p` without one binds; `None`: all of them.
     pub default_bind: Option<IpAddr>,
-    /// What the containers of a root ask of their networks, by their IDs: who they are is not known
-    /// here.
-    pub containers: fn(&Path) -> Vec<(String, Vec<EndpointConfig>)>,
+    /// Every container of a root: who they are is not known here.
+    pub containers: fn(&Path) -> Vec<Wishes>,
 }
 
 impl Default for Config {
