@@ -14,6 +14,16 @@ pub trait Progress: Sync {
 pub enum ProgressEvent<'a> {
     /// The registry answered: the pull of this repository begins (empty layer ID).
     Resolved { tag: &'a str, repository: &'a str },
+    /// A mirror did not help; the next place is asked (empty layer ID).
+    Passed { mirror: &'a str, cause: &'a str },
+    /// A push of this repository begins (empty layer ID).
+    Pushing { repository: &'a str },
+    /// Bytes sent to the registry.
+    Uploading { done: u64, total: u64 },
+    /// The registry has it now.
+    Uploaded,
+    /// The registry had it.
+    UploadedBefore,
     /// Its turn has not come, or another rrun is fetching the same layer.
     Waiting,
     /// Bytes as they travel (compressed); they are unpacked in the same breath.

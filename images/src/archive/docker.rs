@@ -1,7 +1,7 @@
 //! The layout of `docker save`: manifest.json lists images with the names of their pieces.
 
 use super::bundle::{Bundle, Piece};
-use super::{Found, document};
+use super::{Found, document, oci};
 use crate::config::ImageConfig;
 use crate::digest::{Digest, Hashing};
 use crate::ingest::{Decoder, Layer};
@@ -51,7 +51,11 @@ fn image(bundle: &Bundle, entry: &Entry) -> Result<Found> {
         pieces.push(piece);
     }
     let config = descriptor(OCI_CONFIG, Digest::of(&config_bytes), config_bytes.len() as u64);
-    Ok(Found { manifest_bytes: compose(config, descriptors), config_bytes, layers, pieces, names })
+    // The OCI half of a hybrid has the manifest as the image's maker wrote it.
+    let blobs: Vec<&Digest> = layers.iter().map(|l| &l.blob).collect();
+    let manifest_bytes =
+        oci::manifest_of(bundle, &config.digest, &blobs).unwrap_or_else(|| compose(config, descriptors));
+    Ok(Found { manifest_bytes, config_bytes, layers, pieces, names })
 }
 
 /// Such archives name layers as they like; a plain tar is its own diff ID, anything else is hashed.

@@ -1,5 +1,5 @@
-//! Images in files: `load` reads what `docker save`, skopeo, buildah and others write, `import` makes
-//! an image of a root file system.
+//! Images in files: `load` reads what `docker save`, skopeo, buildah and others write, `save` writes what
+//! they read, `import` makes an image of a root file system.
 //!
 //! A [`bundle`] is the file or directory, [`docker`] and [`oci`] the two ways to lay images out in
 //! one, [`import`] and [`changes`] the making of a new image.
@@ -9,10 +9,12 @@ mod changes;
 mod docker;
 mod import;
 mod oci;
+mod save;
 #[cfg(test)]
 mod tests;
 
 pub use import::{ImportOptions, import};
+pub use save::{Format, save};
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;

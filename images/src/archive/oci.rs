@@ -3,6 +3,7 @@
 use super::bundle::Bundle;
 use super::{Found, blob_name, described, document};
 use crate::config::ImageConfig;
+use crate::digest::Digest;
 use crate::ingest::Layer;
 use crate::manifest::{Descriptor, Manifest};
 use crate::platform::Platform;
@@ -58,6 +59,23 @@ fn image(bundle: &Bundle, entry: &Descriptor, host: &Platform) -> Result<Found> 
         pieces.push(piece);
     }
     Ok(Found { config_bytes, manifest_bytes, layers, pieces, names })
+}
+
+/// The manifest of just this configuration and these layers, if the layout has it and all is well with it.
+pub(super) fn manifest_of(bundle: &Bundle, config: &Digest, layers: &[&Digest]) -> Option<Vec<u8>> {
+    bundle.locate("index.json").ok()??;
+    let Manifest::Index(entries) = Manifest::parse(&document(bundle, "index.json").ok()?, "").ok()? else {
+        return None;
+    };
+    entries.iter().find_map(|entry| {
+        let bytes = described(bundle, "manifest", entry).ok()?;
+        match Manifest::parse(&bytes, &entry.media_type).ok()? {
+            Manifest::Image { config: c, layers: l } => {
+                (c.digest == *config && l.iter().map(|l| &l.digest).eq(layers.iter().copied())).then_some(bytes)
+            }
+            Manifest::Index(_) => None,
+        }
+    })
 }
 
 /// The image's name, if the archive gives a whole one: a mere `latest` names nothing.

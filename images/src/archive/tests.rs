@@ -259,3 +259,78 @@ fn an_import_and_its_changes() {
     }
     assert!(scratch.store.images().unwrap().is_empty());
 }
+
+#[test]
+fn what_is_saved_loads_again_byte_for_byte() {
+    let (from, to) = (Scratch::new(), Scratch::new());
+    let rootfs = tar_of(&[("etc/passwd", b"root"), ("bin/x", &[1; 100_000])]);
+    let options = |name: &str, message: &str| ImportOptions {
+        reference: Some(Reference::parse(name).unwrap()),
+        message: Some(message.to_owned()),
+        changes: Vec::new(),
+        platform: None,
+    };
+    let one = import(&from.store, &rootfs[..], &options("a/b:1", "one")).unwrap();
+    let two = import(&from.store, &gzip(&tar_of(&[("c", b"see")]))[..], &options("c", "two")).unwrap();
+    from.store.tag(&one, &Reference::parse("a/b:2").unwrap()).unwrap();
+    for (format, names) in [(Format::Docker, vec!["a/b", "c:latest"]), (Format::Oci, vec!["a/b:2", &two.id])] {
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let mut archive = Vec::new();
+        save(&from.store, &names, format, &mut archive).unwrap();
+        let path = to.dir.join("archive.tar");
+        std::fs::write(&path, &archive).unwrap();
+        load(&to.store, Input::Path(path), &Silent).unwrap();
+        assert_eq!(to.store.find("a/b:2").unwrap().unwrap().id, one.id);
+        assert_eq!(to.store.find(&two.id).unwrap().unwrap().id, two.id);
+        assert_eq!(to.store.find("a/b:1").unwrap().is_some(), format == Format::Docker);
+        // Saved from there, it is the same archive.
+        let mut again = Vec::new();
+        save(&to.store, &names, format, &mut again).unwrap();
+        assert!(again == archive);
+        for name in ["a/b:2", "a/b:1", &two.id] {
+            let _ = to.store.remove(name, true, &|_| None);
+        }
+        assert!(to.store.images().unwrap().is_empty());
+    }
+    let e = save(&from.store, &["nope".to_owned()], Format::Docker, &mut Vec::new()).unwrap_err();
+    assert_eq!(e.message, "No such image: nope:latest");
+}
+
+/// The second image's layer was here, otherwise compressed; the first goes, and the second can still be
+/// saved.
+#[test]
+fn a_shared_layer_keeps_an_archive() {
+    let scratch = Scratch::new();
+    let rootfs = tar_of(&[("f", b"x")]);
+    let options = |name: &str| ImportOptions {
+        reference: Some(Reference::parse(name).unwrap()),
+        message: Some(name.to_owned()),
+        changes: Vec::new(),
+        platform: None,
+    };
+    import(&scratch.store, &rootfs[..], &options("one")).unwrap();
+    let mut archive = Vec::new();
+    save(&scratch.store, &["one".to_owned()], Format::Oci, &mut archive).unwrap();
+    let blobs = vec![gzip(&rootfs)];
+    let (config, manifest) = image(&blobs, &[rootfs]);
+    let path = scratch.dir.join("oci");
+    let blob_dir = path.join("blobs/sha256");
+    std::fs::create_dir_all(&blob_dir).unwrap();
+    for bytes in [&config, &manifest, &blobs[0]] {
+        std::fs::write(blob_dir.join(Digest::of(bytes).hex()), bytes).unwrap();
+    }
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"mediaType": crate::manifest::OCI_MANIFEST,
+        "digest": Digest::of(&manifest), "size": manifest.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "two:latest"}}]});
+    std::fs::write(path.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    load(&scratch.store, Input::Path(path), &Silent).unwrap();
+    scratch.store.remove("one", false, &|_| None).unwrap();
+    let mut archive = Vec::new();
+    save(&scratch.store, &["two".to_owned()], Format::Docker, &mut archive).unwrap();
+    let other = Scratch::new();
+    let file = other.dir.join("a.tar");
+    std::fs::write(&file, archive).unwrap();
+    load(&other.store, Input::Path(file), &Silent).unwrap();
+    assert_eq!(other.store.find("two").unwrap().unwrap().id, Digest::of(&config).to_string());
+}

@@ -1,5 +1,6 @@
 //! The token dance: a registry that wants to know us names the place where tokens are given.
 
+use super::credentials::{Credential, basic};
 use super::http::Client;
 use super::target::Target;
 use crate::manifest::printable;
@@ -79,23 +80,64 @@ fn parameter_value(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Gets an anonymous token. Nothing of ours goes to the realm but the name of the repository.
-pub(super) fn fetch_token(client: &Client<'_>, challenge: &Challenge, default_scope: &str) -> Result<String> {
-    let service = challenge.service.as_deref().map(|s| format!("service={}&", encode(s))).unwrap_or_default();
-    let scope = encode(challenge.scope.as_deref().unwrap_or(default_scope));
-    let join = if challenge.realm.contains('?') { '&' } else { '?' };
-    let url = format!("{}{join}{service}scope={scope}", challenge.realm);
+/// Gets a token: an anonymous one, or one for who is logged in. The login goes to the realm that the
+/// registry names, over an encrypted connection or on this machine, as the protocol has it.
+pub(super) fn fetch_token(
+    client: &Client<'_>,
+    challenge: &Challenge,
+    default_scope: &str,
+    login: Option<&Credential>,
+) -> Result<String> {
+    let mut query = Vec::new();
+    if let Some(service) = &challenge.service {
+        query.push(format!("service={}", encode(service)));
+    }
+    let scope = challenge.scope.as_deref().unwrap_or(default_scope);
+    if !scope.is_empty() {
+        query.push(format!("scope={}", encode(scope)));
+    }
+    let mut authorization = None;
+    let mut form = None;
+    match login {
+        None => {}
+        Some(Credential::Password { user, secret }) => {
+            query.push(format!("account={}", encode(user)));
+            authorization = Some(format!("Basic {}", basic(user, secret)));
+        }
+        Some(Credential::Identity(token)) => {
+            let client_id = "rrun";
+            form = Some(format!(
+                "grant_type=refresh_token&refresh_token={}&client_id={client_id}&{}",
+                encode(token),
+                query.join("&")
+            ));
+            query.clear();
+        }
+    }
+    let join = match (query.is_empty(), challenge.realm.contains('?')) {
+        (true, _) => "",
+        (false, true) => "&",
+        (false, false) => "?",
+    };
+    let url = format!("{}{join}{}", challenge.realm, query.join("&"));
     let target = Target::parse(&url).map_err(|e| e.context("the registry names an unusable token server"))?;
-    let reply = client.document_elsewhere(&target)?;
+    let reply = client.document_elsewhere(&target, authorization.as_deref(), form.as_deref())?;
     let bad = |why: String| {
         Error::system(format!("no token from {}", printable(&target.authority)))
             .with_cause(why)
             .with_hint("the registry's token server is out of order; try again later")
     };
-    match reply.status {
-        200 => {}
-        401 | 403 => return Err(Error::not_found("denied: the token server wants a login")),
-        status => return Err(bad(format!("it answered with status {status}"))),
+    match (reply.status, login) {
+        (200, _) => {}
+        (401 | 403, None) => {
+            return Err(Error::not_found("denied: the token server wants a login")
+                .with_hint(format!("rrun login {}", client.name())));
+        }
+        (401 | 403, Some(_)) => {
+            return Err(Error::not_found("unauthorized: incorrect username or password")
+                .with_hint(format!("rrun login {} anew", client.name())));
+        }
+        (status, _) => return Err(bad(format!("it answered with status {status}"))),
     }
     let reply: TokenReply = serde_json::from_slice(&reply.body).map_err(|e| bad(e.to_string()))?;
     let token = reply.token.or(reply.access_token).unwrap_or_default();

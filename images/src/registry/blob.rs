@@ -1,7 +1,7 @@
 //! A blob as one unbroken stream over connections that may break.
 
 use super::errors::explain;
-use super::http::{Client, Failure, MAX_REPLY, SLOWEST};
+use super::http::{Ask, Client, Failure, MAX_REPLY, SLOWEST};
 use crate::reference::Reference;
 use plan::{Error, Result};
 use std::io::{self, Read};
@@ -58,7 +58,7 @@ impl<'a> BlobReader<'a> {
     }
 
     fn connect(&mut self) -> Result<BodyReader<'static>, Failure> {
-        let response = self.client.get(&self.path, "*/*", self.offset)?;
+        let response = self.client.ask(&Ask::get(&self.path, "*/*", self.offset))?;
         let skip = match response.status().as_u16() {
             // The server does not know ranges: pass over what we have.
             200 => self.offset,

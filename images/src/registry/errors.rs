@@ -22,20 +22,13 @@ struct Reason {
 /// Says why `reply` is not what was asked for: a manifest under `tag` (or digest) of the reference,
 /// or a blob when there is none.
 pub(super) fn explain(reference: &Reference, manifest: Option<&str>, reply: &Reply) -> Error {
-    let wire: Wire = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let reason = wire.errors.into_iter().next().unwrap_or_default();
-    let code = printable(&reason.code).to_ascii_lowercase().replace('_', " ");
-    let words = match (code.as_str(), printable(&reason.message)) {
-        ("", _) => format!("status {}", reply.status),
-        (code, message) if message.is_empty() => code.to_owned(),
-        (code, message) => format!("{code}: {message}"),
-    };
+    let (code, words) = reason(reply);
     let repository = reference.familiar_repository();
     if matches!(reply.status, 401 | 403) || matches!(code.as_str(), "denied" | "unauthorized") {
         return Error::not_found(format!(
             "pull access denied for {repository}, repository does not exist or may require authorization: {words}"
         ))
-        .with_hint("check the spelling; a private image needs credentials, which rrun does not send yet");
+        .with_hint(format!("check the spelling; for a private image: rrun login {}", reference.domain()));
     }
     if reply.status == 404 && code == "name unknown" {
         return Error::not_found(format!("repository {repository} not found: {words}"))
@@ -54,6 +47,24 @@ pub(super) fn explain(reference: &Reference, manifest: Option<&str>, reply: &Rep
             .with_hint("the image was pushed incompletely: ask its maker to push it again"),
         None => Error::system(format!("registry {} refuses it", reference.domain())).with_cause(words),
     }
+}
+
+/// The registry's own words, or the status where it has none.
+pub(super) fn words(reply: &Reply) -> String {
+    reason(reply).1
+}
+
+/// The code of the first error in lower case, and the whole of it.
+fn reason(reply: &Reply) -> (String, String) {
+    let wire: Wire = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let reason = wire.errors.into_iter().next().unwrap_or_default();
+    let code = printable(&reason.code).to_ascii_lowercase().replace('_', " ");
+    let words = match (code.as_str(), printable(&reason.message)) {
+        ("", _) => format!("status {}", reply.status),
+        (code, message) if message.is_empty() => code.to_owned(),
+        (code, message) => format!("{code}: {message}"),
+    };
+    (code, words)
 }
 
 /// A web page where a document belongs.

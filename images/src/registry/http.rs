@@ -1,20 +1,19 @@
-//! GET requests to a registry: which scheme, which redirects, which headers to whom, and when to try
-//! again.
+//! Requests to a registry: which scheme, which redirects, which headers to whom, and when to try again.
 
+use super::agent::{inside, outside, plain_cause, unverified};
 use super::auth;
-use super::resolve::SystemResolver;
+use super::credentials::Credential;
+use super::endpoint::Endpoint;
 use super::target::Target;
 use crate::manifest::printable;
 use crate::progress::{Progress, ProgressEvent};
 use plan::{Error, Result};
 use std::io::{ErrorKind, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use ureq::http::{HeaderMap, Request, Response, header};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body};
+use ureq::http::{HeaderMap, Method, Request, Response, header};
+use ureq::{Agent, AsSendBody, Body, SendBody};
 
 /// How long to wait for what, and how often to try.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +56,38 @@ impl Default for Patience {
 const MAX_REDIRECTS: usize = 10;
 /// Token replies and error bodies.
 pub(super) const MAX_REPLY: u64 = 1 << 20;
-/// One read of a blob; also what hides behind each connection, so three layers stay below 1 MiB.
-const INPUT_BUFFER: usize = 256 << 10;
+
+/// What is asked of the registry's API.
+pub(super) struct Ask<'r> {
+    pub method: Method,
+    /// From `/v2/` on, with the query.
+    pub path: &'r str,
+    pub accept: &'r str,
+    /// Where in the document to begin.
+    pub offset: u64,
+    pub sent: Sent<'r>,
+}
+
+/// The body of a request. It can be sent again: after a token was fetched, after a failure.
+#[derive(Clone, Copy)]
+pub(super) enum Sent<'r> {
+    Nothing,
+    Document {
+        media_type: &'r str,
+        bytes: &'r [u8],
+    },
+    /// Opens anew for each attempt, `size` bytes.
+    Blob {
+        size: u64,
+        open: &'r (dyn Fn() -> Result<Box<dyn Read + 'r>> + Sync),
+    },
+}
+
+impl<'r> Ask<'r> {
+    pub fn get(path: &'r str, accept: &'r str, offset: u64) -> Ask<'r> {
+        Ask { method: Method::GET, path, accept, offset, sent: Sent::Nothing }
+    }
+}
 
 /// A small answer, wholly read.
 pub(super) struct Reply {
@@ -87,55 +116,86 @@ impl From<Error> for Failure {
     }
 }
 
-/// One registry, for the duration of a pull; shared by its threads.
+/// One registry or mirror, for the duration of a pull or push; shared by its threads.
 pub(super) struct Client<'a> {
-    /// As named by the user, for messages.
-    name: String,
-    authority: String,
+    endpoint: Endpoint,
     /// What a token is asked for when the registry does not say: `repository:<path>:pull`.
     scope: String,
+    /// Asked once, and only by a registry that wants to know.
+    login: &'a (dyn Fn() -> Result<Option<Credential>> + Sync),
     pub patience: Patience,
     pub progress: &'a dyn Progress,
     /// Settled by the first answer.
     https: OnceLock<bool>,
-    /// For the world: certificates verified, proxies of the environment used.
     outside: OnceLock<Agent>,
-    /// For this machine: no proxy and any certificate, as Docker treats 127.0.0.0/8.
     inside: OnceLock<Agent>,
-    token: Mutex<Option<String>>,
+    /// The `Authorization` header that the registry last accepted.
+    authorization: Mutex<Option<String>>,
 }
 
 impl<'a> Client<'a> {
-    pub fn new(domain: &str, repository: &str, patience: Patience, progress: &'a dyn Progress) -> Client<'a> {
-        // Docker Hub's API lives under another name than its images.
-        let authority = if domain == "docker.io" { "registry-1.docker.io" } else { domain };
+    /// `scope` in the words of the token protocol; empty for the registry as such.
+    pub fn new(
+        endpoint: Endpoint,
+        scope: String,
+        login: &'a (dyn Fn() -> Result<Option<Credential>> + Sync),
+        patience: Patience,
+        progress: &'a dyn Progress,
+    ) -> Client<'a> {
+        let https = OnceLock::new();
+        if let Some(known) = endpoint.https {
+            let _ = https.set(known);
+        }
         Client {
-            name: domain.to_owned(),
-            authority: authority.to_ascii_lowercase(),
-            scope: format!("repository:{repository}:pull"),
+            endpoint,
+            scope,
+            login,
             patience,
             progress,
-            https: OnceLock::new(),
+            https,
             outside: OnceLock::new(),
             inside: OnceLock::new(),
-            token: Mutex::new(None),
+            authorization: Mutex::new(None),
         }
+    }
+
+    /// As named by the user.
+    pub fn name(&self) -> &str {
+        &self.endpoint.name
     }
 
     /// A whole document of at most `limit` bytes. Any final status is an answer; what may pass has
     /// been retried.
     pub fn document(&self, path: &str, accept: &str, limit: u64) -> Result<Reply> {
-        self.patiently(|| self.get(path, accept, 0).and_then(|response| self.read_whole(response, limit)))
+        self.patiently(|| self.ask(&Ask::get(path, accept, 0)).and_then(|response| self.read_whole(response, limit)))
     }
 
-    /// As [`Client::document`], from a server that is not the registry and hears nothing of ours.
-    pub fn document_elsewhere(&self, target: &Target) -> Result<Reply> {
-        if !target.https && !target.is_loopback() {
+    /// One order to the registry and its short answer.
+    pub fn order<'r>(&self, method: Method, path: &'r str, sent: Sent<'r>) -> Result<Reply> {
+        let ask = Ask { method, path, accept: "*/*", offset: 0, sent };
+        self.patiently(|| self.ask(&ask).and_then(|response| self.read_whole(response, MAX_REPLY)))
+    }
+
+    /// As [`Client::document`], from the token server, which is not the registry: it hears
+    /// `authorization` (a login meant for it) and nothing else of ours.
+    pub fn document_elsewhere(
+        &self,
+        target: &Target,
+        authorization: Option<&str>,
+        form: Option<&str>,
+    ) -> Result<Reply> {
+        let trusted = self.endpoint.insecure && target.authority == self.endpoint.authority;
+        if !target.https && !target.is_loopback() && !trusted {
             return Err(Error::system(format!("{} wants to be asked unencrypted", printable(&target.authority)))
                 .with_hint("the registry is set up wrongly, or somebody is in between"));
         }
         self.patiently(|| {
-            let response = self.follow(target.clone(), "application/json", 0, None)?;
+            let form =
+                form.map(|f| Sent::Document { media_type: "application/x-www-form-urlencoded", bytes: f.as_bytes() });
+            let method = if form.is_some() { Method::POST } else { Method::GET };
+            let sent = form.unwrap_or(Sent::Nothing);
+            let ask = Ask { method, path: "", accept: "application/json", offset: 0, sent };
+            let response = self.follow(target.clone(), &ask, authorization)?;
             self.read_whole(response, MAX_REPLY)
         })
     }
@@ -175,31 +235,47 @@ impl<'a> Client<'a> {
     }
 
     /// One request to the registry, with the token dance. The answer is final: no redirect, no 401
-    /// that a token would have cured, nothing that may pass.
-    pub fn get(&self, path: &str, accept: &str, offset: u64) -> Result<Response<Body>, Failure> {
-        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = self.get_with(path, accept, offset, token.as_deref())?;
+    /// that a token or login would have cured, nothing that may pass.
+    pub fn ask(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failure> {
+        let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let response = self.ask_as(ask, known.as_deref())?;
         if response.status() != 401 {
             return Ok(response);
         }
         let headers = response.headers().get_all(header::WWW_AUTHENTICATE);
         let challenge = headers.iter().filter_map(|h| auth::parse_challenge(h.to_str().ok()?)).next();
-        let Some(challenge) = challenge.filter(|c| c.scheme == "bearer") else { return Ok(response) };
-        drop(response);
-        let fresh = auth::fetch_token(self, &challenge, &self.scope)?;
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
-        self.get_with(path, accept, offset, Some(&fresh))
+        let Some(challenge) = challenge else { return Ok(response) };
+        let login = (self.login)()?;
+        let fresh = match (challenge.scheme.as_str(), &login) {
+            ("bearer", login) => {
+                // The body of this answer is nothing to anybody, and its connection is free again.
+                drop(response);
+                format!("Bearer {}", auth::fetch_token(self, &challenge, &self.scope, login.as_ref())?)
+            }
+            (_, Some(Credential::Password { user, secret })) => {
+                let fresh = format!("Basic {}", super::credentials::basic(user, secret));
+                if known.as_ref() == Some(&fresh) {
+                    return Ok(response);
+                }
+                fresh
+            }
+            _ => return Ok(response),
+        };
+        let answer = self.ask_as(ask, Some(&fresh))?;
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
+        Ok(answer)
     }
 
-    fn get_with(&self, path: &str, accept: &str, offset: u64, token: Option<&str>) -> Result<Response<Body>, Failure> {
-        let target = |https| Target { https, authority: self.authority.clone(), path: path.to_owned() };
+    fn ask_as(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response<Body>, Failure> {
+        let Endpoint { authority, prefix, insecure, .. } = &self.endpoint;
+        let target = |https| Target { https, authority: authority.clone(), path: format!("{prefix}{}", ask.path) };
         if let Some(https) = self.https.get() {
-            return self.follow(target(*https), accept, offset, token);
+            return self.follow(target(*https), ask, authorization);
         }
-        let first = self.follow(target(true), accept, offset, token);
+        let first = self.follow(target(true), ask, authorization);
         let plain = target(false);
-        if first.is_err() && plain.is_loopback() {
-            let second = self.follow(plain, accept, offset, token)?;
+        if first.is_err() && (plain.is_loopback() || *insecure) {
+            let second = self.follow(plain, ask, authorization)?;
             let _ = self.https.set(false);
             return Ok(second);
         }
@@ -209,20 +285,40 @@ impl<'a> Client<'a> {
         first
     }
 
+    /// Where an upload goes on, out of the answer to its beginning: a path of this registry, or a
+    /// place elsewhere, which hears no login of ours.
+    pub fn upload_target(&self, location: &str) -> Result<Target> {
+        let https = self.https.get().copied().unwrap_or(true);
+        let path = format!("{}/v2/", self.endpoint.prefix);
+        Target { https, authority: self.endpoint.authority.clone(), path }.redirected(location)
+    }
+
+    /// As [`Client::order`], to a place that the registry named.
+    pub fn order_at(&self, method: Method, target: &Target, sent: Sent<'_>) -> Result<Reply> {
+        let here = target.authority == self.endpoint.authority;
+        self.patiently(|| {
+            let known = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| here);
+            let ask = Ask { method: method.clone(), path: "", accept: "*/*", offset: 0, sent };
+            let response = self.follow(target.clone(), &ask, known.as_deref())?;
+            self.read_whole(response, MAX_REPLY)
+        })
+    }
+
     /// Follows redirects; the token goes only to the origin it was given for (CVE-2019-10214).
-    fn follow(&self, start: Target, accept: &str, offset: u64, token: Option<&str>) -> Result<Response<Body>, Failure> {
+    fn follow(&self, start: Target, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response<Body>, Failure> {
         let mut target = start.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let token = token.filter(|_| target.same_origin(&start));
-            let response = self.send(&target, accept, offset, token)?;
+            let authorization = authorization.filter(|_| target.same_origin(&start));
+            let response = self.send(&target, ask, authorization)?;
             match response.status().as_u16() {
-                301 | 302 | 303 | 307 | 308 => {
+                // What changes something at the registry is not carried elsewhere.
+                301 | 302 | 303 | 307 | 308 if matches!(ask.method, Method::GET | Method::HEAD) => {
                     let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
                     target = target.redirected(location.unwrap_or(""))?;
                 }
                 status @ (408 | 425 | 429 | 500..=599) => {
                     let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-                    let error = Error::system(format!("registry {} answered with status {status}", self.name));
+                    let error = Error::system(format!("registry {} answered with status {status}", self.endpoint.name));
                     let error = match status {
                         429 => error
                             .with_cause("too many requests")
@@ -238,47 +334,58 @@ impl<'a> Client<'a> {
                 _ => return Ok(response),
             }
         }
-        Err(Error::system(format!("registry {} redirects in a circle", self.name))
+        Err(Error::system(format!("registry {} redirects in a circle", self.endpoint.name))
             .with_cause(format!("more than {MAX_REDIRECTS} redirects"))
             .with_hint("the registry is set up wrongly")
             .into())
     }
 
-    fn send(&self, target: &Target, accept: &str, offset: u64, token: Option<&str>) -> Result<Response<Body>, Failure> {
-        let mut request = Request::get(target.url()).header(header::ACCEPT, accept);
-        if offset > 0 {
-            request = request.header(header::RANGE, format!("bytes={offset}-"));
+    fn send(&self, target: &Target, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response<Body>, Failure> {
+        let mut request =
+            Request::builder().method(ask.method.clone()).uri(target.url()).header(header::ACCEPT, ask.accept);
+        if ask.offset > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", ask.offset));
         }
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
-        let request = request.body(()).map_err(|e| Error::system("unusable request").with_cause(e.to_string()))?;
-        let agent = match target.is_loopback() {
-            true => self.inside.get_or_init(|| self.agent(true)),
-            false => self.outside.get_or_init(|| self.agent(false)),
-        };
-        agent.run(request).map_err(|e| self.unreachable(target, e))
+        match ask.sent {
+            Sent::Nothing if matches!(ask.method, Method::GET | Method::HEAD) => self.run(target, request.body(())),
+            Sent::Nothing => self.run(target, request.body(&b""[..])),
+            Sent::Document { media_type, bytes } => {
+                self.run(target, request.header(header::CONTENT_TYPE, media_type).body(bytes))
+            }
+            Sent::Blob { size, open } => {
+                let mut reader = open()?;
+                let request = request
+                    .header(header::CONTENT_TYPE, "application/octet-stream")
+                    .header(header::CONTENT_LENGTH, size)
+                    .body(SendBody::from_reader(&mut reader));
+                self.run(target, request)
+            }
+        }
     }
 
-    fn agent(&self, inside: bool) -> Agent {
-        let roots = if inside { RootCerts::WebPki } else { trusted_roots() };
-        let tls = TlsConfig::builder().root_certs(roots).disable_verification(inside).build();
-        let p = &self.patience;
-        let mut config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .user_agent(concat!("rrun/", env!("CARGO_PKG_VERSION")))
-            .input_buffer_size(INPUT_BUFFER)
-            .timeout_connect(Some(p.connect))
-            .timeout_recv_response(Some(p.idle))
-            .timeout_per_read(Some(p.idle))
-            .timeout_per_write(Some(p.idle))
-            .tls_config(tls);
-        if inside {
-            config = config.proxy(None);
-        }
-        Agent::with_parts(config.build(), DefaultConnector::new(), SystemResolver)
+    fn run(
+        &self,
+        target: &Target,
+        request: std::result::Result<Request<impl AsSendBody>, ureq::http::Error>,
+    ) -> Result<Response<Body>, Failure> {
+        let request = request.map_err(|e| Error::system("unusable request").with_cause(e.to_string()))?;
+        let agent = match target.is_loopback() {
+            true => self.inside.get_or_init(|| inside(&self.patience)),
+            false if self.endpoint.insecure && target.authority == self.endpoint.authority => {
+                self.outside.get_or_init(|| unverified(&self.patience))
+            }
+            false => match self.outside.get() {
+                Some(agent) => agent,
+                None => {
+                    let agent = outside(&self.endpoint, &self.patience)?;
+                    self.outside.get_or_init(|| agent)
+                }
+            },
+        };
+        agent.run(request).map_err(|e| self.unreachable(target, e))
     }
 
     /// Reads a body of at most `limit` bytes, in bounded time: a drip of bytes keeps no one waiting.
@@ -288,7 +395,7 @@ impl<'a> Client<'a> {
         let too_long = || {
             Error::invalid(format!(
                 "registry {} sends more than {} MiB where a document belongs",
-                self.name,
+                self.endpoint.name,
                 limit >> 20
             ))
         };
@@ -316,21 +423,21 @@ impl<'a> Client<'a> {
 
     pub fn too_slow(&self) -> Failure {
         Failure::passing(
-            Error::system(format!("registry {} is too slow", self.name)).with_cause("hardly any bytes arrive"),
+            Error::system(format!("registry {} is too slow", self.endpoint.name)).with_cause("hardly any bytes arrive"),
         )
     }
 
     /// A connection that broke while a body was read.
     pub fn broken(&self, e: std::io::Error) -> Failure {
-        let error = Error::system(format!("the connection to registry {} broke", self.name));
+        let error = Error::system(format!("the connection to registry {} broke", self.endpoint.name));
         Failure::passing(
             error.with_cause(plain_cause(&ureq::Error::from(e))).with_hint("try again; what is complete is kept"),
         )
     }
 
     fn unreachable(&self, target: &Target, e: ureq::Error) -> Failure {
-        let whom = match target.authority == self.authority {
-            true => format!("registry {}", self.name),
+        let whom = match target.authority == self.endpoint.authority {
+            true => format!("registry {}", self.endpoint.name),
             false => printable(&target.authority),
         };
         let cause = plain_cause(&e);
@@ -354,37 +461,4 @@ impl<'a> Client<'a> {
         let error = Error::system(format!("{whom} cannot be reached")).with_cause(cause).with_hint(hint);
         Failure { error: Box::new(error), may_pass, wait: None }
     }
-}
-
-/// The innermost reason, in one line.
-fn plain_cause(e: &ureq::Error) -> String {
-    match e {
-        ureq::Error::Io(io) => match io.raw_os_error() {
-            Some(n) => plan::errno_name(n),
-            None => printable(&io.to_string()),
-        },
-        ureq::Error::HostNotFound => "no such host".to_owned(),
-        ureq::Error::Timeout(_) => "it does not answer in time".to_owned(),
-        ureq::Error::Rustls(e) => printable(&e.to_string()),
-        other => printable(&other.to_string()),
-    }
-}
-
-/// What the administrator of this machine trusts; without such a file, Mozilla's list as of the
-/// build.
-fn trusted_roots() -> RootCerts {
-    let files = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-    for file in files {
-        let Ok(pem) = std::fs::read(file) else { continue };
-        let certs: Vec<Certificate<'static>> = parse_pem(&pem)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
-            .collect();
-        if !certs.is_empty() {
-            return RootCerts::Specific(Arc::new(certs));
-        }
-    }
-    RootCerts::WebPki
 }

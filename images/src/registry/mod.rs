@@ -1,17 +1,29 @@
 //! Pulling: a name becomes a manifest, the manifest a configuration and layers, the layers an image.
+//! [`push`] is the way back.
 //!
-//! [`target`] knows URLs, [`resolve`] host names, [`http`] requests with retries and redirects,
-//! [`auth`] the token dance, [`blob`] streams that survive a broken connection, [`errors`] Docker's
-//! words for a refusal. Nothing a registry says is believed before its digest is verified.
+//! [`endpoint`] says whom to ask, [`credentials`] who asks, [`target`] knows URLs, [`resolve`] host
+//! names, [`agent`] connections, [`http`] requests with retries and redirects, [`auth`] the token dance,
+//! [`blob`] streams that survive a broken connection, [`errors`] Docker's words for a refusal. Nothing
+//! a registry says is believed before its digest is verified.
 
+mod agent;
 mod auth;
 mod blob;
+mod credentials;
+mod endpoint;
 mod errors;
 mod http;
+mod login;
+mod push;
 mod resolve;
 mod target;
 #[cfg(test)]
 mod tests;
+
+pub use credentials::{Credential, Keyring};
+pub use endpoint::{Registries, Registry};
+pub use login::log_in;
+pub use push::{Pushed, push};
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;
@@ -33,6 +45,7 @@ use std::sync::atomic::AtomicBool;
 pub struct PullOptions {
     /// `linux/arm64`; this machine's when absent.
     pub platform: Option<String>,
+    pub registries: Registries,
 }
 
 /// An image that a pull made sure is here.
@@ -59,7 +72,31 @@ fn pull_patiently(
     progress: &dyn Progress,
     patience: Patience,
 ) -> Result<Pulled> {
-    pull_with(store, r, options, progress, patience).inspect_err(|e| store.collect_after(e))
+    let login = || login_of(&options.registries, r.domain());
+    let mut endpoints = options.registries.endpoints(r)?.into_iter();
+    let origin = endpoints.next_back().expect("the registry itself is always one");
+    for mirror in endpoints {
+        // A mirror is another's machine: what the registry knows us by is not told to it.
+        let name = mirror.name.clone();
+        let nobody = || login_of(&options.registries, &name);
+        let client = Client::new(mirror, format!("repository:{}:pull", r.path()), &nobody, patience, progress);
+        match pull_with(store, r, options, progress, &client) {
+            Ok(pulled) => return Ok(pulled),
+            // Whatever is wrong with it, the registry may do better; a full disk will not.
+            Err(e) if matches!(e.errno, Some(libc::ENOSPC | libc::EDQUOT)) => {
+                store.collect_after(&e);
+                return Err(e);
+            }
+            Err(e) => progress.event("", ProgressEvent::Passed { mirror: &name, cause: &e.to_string() }),
+        }
+    }
+    let client = Client::new(origin, format!("repository:{}:pull", r.path()), &login, patience, progress);
+    pull_with(store, r, options, progress, &client).inspect_err(|e| store.collect_after(e))
+}
+
+/// What the user is known by at a registry.
+fn login_of(registries: &Registries, domain: &str) -> Result<Option<Credential>> {
+    registries.login.as_deref().map_or(Ok(None), |path| Keyring::at(path).find(domain))
 }
 
 fn pull_with(
@@ -67,12 +104,11 @@ fn pull_with(
     r: &Reference,
     options: &PullOptions,
     progress: &dyn Progress,
-    patience: Patience,
+    client: &Client<'_>,
 ) -> Result<Pulled> {
     let platform = options.platform.as_deref().map(Platform::parse).transpose()?;
     let _hold = store.hold_swept()?;
-    let client = Client::new(r.domain(), r.path(), patience, progress);
-    let repository = Repository { client: &client, reference: r };
+    let repository = Repository { client, reference: r };
 
     let (digest, bytes, manifest) = repository.named()?;
     let by_digest = r.with_digest(&digest);

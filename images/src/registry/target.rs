@@ -54,7 +54,7 @@ impl Target {
     }
 
     /// Where a Location header leads. Never from an encrypted connection to a plain one, and to a
-    /// plain one at all only on this machine.
+    /// plain one at all only on this machine, or where we already are.
     pub fn redirected(&self, location: &str) -> Result<Target> {
         let next = if location.contains("://") {
             Target::parse(location)?
@@ -68,7 +68,8 @@ impl Target {
             };
             Target { path, ..self.clone() }
         };
-        match next.https || (!self.https && next.is_loopback()) {
+        let stays_plain = !self.https && (next.is_loopback() || next.authority == self.authority);
+        match next.https || stays_plain {
             true => Ok(next),
             false => Err(Error::system(format!("{} redirects to an unencrypted address", printable(&self.authority)))
                 .with_hint("the registry is set up wrongly, or somebody is in between")),

@@ -94,19 +94,34 @@ impl Fake {
     }
 
     fn pull_for(&self, store: &Store, name: &str, platform: Option<&str>) -> Result<Pulled> {
-        let r = Reference::parse(&format!("127.0.0.1:{}/{name}", self.port)).unwrap();
-        let options = PullOptions { platform: platform.map(str::to_owned) };
-        let ms = Duration::from_millis;
-        let hasty = Patience {
-            retries: 3,
-            pause: ms(1),
-            longest: ms(20),
-            idle: ms(500),
-            connect: ms(500),
-            document: ms(300),
-            crawl: ms(300),
-        };
-        pull_patiently(store, &r, &options, &Silent, hasty)
+        let options = PullOptions { platform: platform.map(str::to_owned), ..PullOptions::default() };
+        pull_patiently(store, &self.reference(name), &options, &Silent, hasty())
+    }
+
+    fn reference(&self, name: &str) -> Reference {
+        Reference::parse(&format!("127.0.0.1:{}/{name}", self.port)).unwrap()
+    }
+
+    /// The registry as reached by its own name, with a file for logins.
+    fn registries(&self, scratch: &Scratch) -> Registries {
+        Registries { login: Some(scratch.dir.join("config.json")), ..Registries::default() }
+    }
+
+    fn requests_log(&self) -> Vec<(String, HashMap<String, String>)> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+fn hasty() -> Patience {
+    let ms = Duration::from_millis;
+    Patience {
+        retries: 3,
+        pause: ms(1),
+        longest: ms(20),
+        idle: ms(500),
+        connect: ms(500),
+        document: ms(300),
+        crawl: ms(300),
     }
 }
 
@@ -125,7 +140,10 @@ fn serve(stream: TcpStream, script: &Script, log: &Log) {
         }
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
-        let path = line.split(' ').nth(1).unwrap_or("").to_owned();
+        let mut words = line.split(' ');
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        // A GET is scripted by its path, anything else with its method.
+        let path = if method == "GET" { target.to_owned() } else { format!("{method} {target}") };
         let mut headers = HashMap::new();
         loop {
             let mut header = String::new();
@@ -134,6 +152,12 @@ fn serve(stream: TcpStream, script: &Script, log: &Log) {
             }
             let (name, value) = header.trim_end().split_once(": ").unwrap();
             headers.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+        let length = headers.get("content-length").and_then(|l: &String| l.parse().ok()).unwrap_or(0);
+        let mut sent = vec![0; length];
+        reader.read_exact(&mut sent).unwrap();
+        if length > 0 {
+            headers.insert("body".to_owned(), String::from_utf8_lossy(&sent).into_owned());
         }
         let range =
             headers.get("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
@@ -160,6 +184,7 @@ fn serve(stream: TcpStream, script: &Script, log: &Log) {
             head += &format!("{name}: {value}\r\n");
         }
         let body = &body[..answer.cut.unwrap_or(body.len()).min(body.len())];
+        let body = if method == "HEAD" { &[][..] } else { body };
         let sent =
             stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n")).and_then(|()| {
                 match answer.drip {
@@ -419,4 +444,126 @@ fn nobody_listens() {
         format!("registry 127.0.0.1:{port} cannot be reached: connection refused (ECONNREFUSED)")
     );
     assert!(e.hint.is_some());
+}
+
+/// An image in the scratch store under a name of the fake registry; its manifest and blobs.
+fn local(fake: &Fake, scratch: &Scratch) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let source = Fake::start();
+    let contents = layers();
+    let manifest = source.publish(&contents);
+    let pulled = source.pull(&scratch.store, "t:1").unwrap();
+    scratch.store.tag(&pulled.image, &fake.reference("u:2")).unwrap();
+    (manifest, contents.iter().map(|l| gzip(l)).collect())
+}
+
+#[test]
+fn a_push_sends_what_is_missing_and_the_manifest_last() {
+    let (fake, scratch) = (Fake::start(), Scratch::new());
+    let (manifest, blobs) = local(&fake, &scratch);
+    fake.on(&format!("HEAD /v2/u/blobs/{}", Digest::of(&blobs[0])), [Answer::status(200)]);
+    let opened = |n: u8| Answer::status(202).with("Location", &format!("/v2/u/blobs/uploads/{n}?state=x"));
+    fake.on("POST /v2/u/blobs/uploads/", [opened(1), opened(2)]);
+    let missing = Digest::of(&blobs[1]);
+    let document: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let config = document["config"]["digest"].as_str().unwrap().to_owned();
+    let put =
+        |n: u8, digest: &str| format!("PUT /v2/u/blobs/uploads/{n}?state=x&digest={}", digest.replace(':', "%3A"));
+    // Fails once, and is begun anew.
+    fake.on(&put(1, missing.as_str()), [Answer::status(503), Answer::status(201)]);
+    fake.on(&put(2, &config), [Answer::status(201)]);
+    fake.on("PUT /v2/u/manifests/2", [Answer::status(201)]);
+    let r = fake.reference("u:2");
+    let pushed = push::push_patiently(&scratch.store, &r, &Registries::default(), &Silent, hasty()).unwrap();
+    assert_eq!(pushed.digest, Digest::of(&manifest).to_string());
+    let log = fake.requests_log();
+    let bodies: Vec<_> = log.iter().filter(|(p, _)| p.starts_with("PUT")).collect();
+    assert_eq!(bodies.len(), 4);
+    assert_eq!(bodies[3].0, "PUT /v2/u/manifests/2");
+    assert_eq!(bodies[3].1["body"].as_bytes(), manifest);
+    assert_eq!(bodies[1].1["content-length"], blobs[1].len().to_string());
+    let e = push::push_patiently(&scratch.store, &fake.reference("u:9"), &Registries::default(), &Silent, hasty());
+    assert!(e.unwrap_err().message.starts_with("An image does not exist locally with the tag: "));
+    for there in [missing.as_str(), &config] {
+        fake.on(&format!("HEAD /v2/u/blobs/{there}"), [Answer::status(200)]);
+    }
+    fake.on("PUT /v2/u/manifests/2", [Answer::status(403)]);
+    let e = push::push_patiently(&scratch.store, &r, &Registries::default(), &Silent, hasty()).unwrap_err();
+    assert!(e.to_string().contains("push access denied to"), "{e}");
+}
+
+#[test]
+fn a_login_goes_to_the_registry_or_its_token_server_only() {
+    let (fake, elsewhere, scratch) = (Fake::start(), Fake::start(), Scratch::new());
+    let contents = layers();
+    let manifest = fake.publish(&contents);
+    let registries = fake.registries(&scratch);
+    let keyring = Keyring::at(registries.login.as_ref().unwrap());
+    let name = format!("127.0.0.1:{}", fake.port);
+    keyring.store(&name, &Credential::Password { user: "me".into(), secret: "sesame".into() }).unwrap();
+    let options = PullOptions { registries, ..PullOptions::default() };
+    let blob = gzip(&contents[0]);
+    fake.on(&blob_path(&blob), [Answer::status(307).with("Location", &elsewhere.url("/cdn"))]);
+    elsewhere.on("/cdn", [ok("", &blob)]);
+
+    let basic = Answer::status(401).with("WWW-Authenticate", r#"Basic realm="x""#);
+    fake.on("/v2/t/manifests/1", [basic, ok(OCI_MANIFEST, &manifest)]);
+    pull_patiently(&scratch.store, &fake.reference("t:1"), &options, &Silent, hasty()).unwrap();
+    // "me:sesame"
+    assert!(fake.requests_log()[1..].iter().all(|(_, h)| h["authorization"] == "Basic bWU6c2VzYW1l"));
+    assert!(elsewhere.requests_log().iter().all(|(_, h)| !h.contains_key("authorization")));
+
+    scratch.store.remove(&fake.reference("t:1").canonical(), true, &|_| None).unwrap();
+    let challenge = format!(r#"Bearer realm="{}",service="s""#, elsewhere.url("/token"));
+    fake.on(
+        "/v2/t/manifests/1",
+        [Answer::status(401).with("WWW-Authenticate", &challenge), ok(OCI_MANIFEST, &manifest)],
+    );
+    let token = "/token?service=s&scope=repository%3At%3Apull&account=me";
+    elsewhere.on(token, [ok("application/json", br#"{"token":"t1"}"#)]);
+    pull_patiently(&scratch.store, &fake.reference("t:1"), &options, &Silent, hasty()).unwrap();
+    let log = elsewhere.requests_log();
+    let asked = log.iter().find(|(p, _)| p == token).unwrap();
+    assert_eq!(asked.1["authorization"], "Basic bWU6c2VzYW1l");
+    assert_eq!(fake.requests_log().last().unwrap().1["authorization"], "Bearer t1");
+
+    elsewhere.on(token, [Answer::status(401)]);
+    let e = pull_patiently(&scratch.store, &fake.reference("t:none"), &options, &Silent, hasty());
+    assert!(e.is_err());
+    fake.on("/v2/", [Answer::status(401).with("WWW-Authenticate", r#"Basic realm="x""#)]);
+    let credential = Credential::Password { user: "me".into(), secret: "wrong".into() };
+    let e = log_in(&options.registries, &name, &credential).unwrap_err();
+    assert_eq!(e.message, "unauthorized: incorrect username or password");
+    fake.on("/v2/", [Answer::status(401).with("WWW-Authenticate", r#"Basic realm="x""#), ok("", b"{}")]);
+    log_in(&options.registries, &name, &credential).unwrap();
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
+    let (fake, mirror, scratch) = (Fake::start(), Fake::start(), Scratch::new());
+    let contents = layers();
+    let manifest = fake.publish(&contents);
+    let name = format!("127.0.0.1:{}", fake.port);
+    let registry = Registry { mirrors: vec![mirror.url("/cache/")], ..Registry::default() };
+    let registries = Registries { hosts: [(name, registry)].into(), login: None };
+    let options = PullOptions { registries, ..PullOptions::default() };
+    let pull = || pull_patiently(&scratch.store, &fake.reference("t:1"), &options, &Silent, hasty()).unwrap();
+
+    pull();
+    assert!(mirror.requests("/cache/v2/t/manifests/1") > 0 && fake.requests("/v2/t/manifests/1") == 1);
+    // A mirror that lies about a layer is no better than none.
+    scratch.store.remove(&fake.reference("t:1").canonical(), true, &|_| None).unwrap();
+    let blob = |bytes: &[u8]| format!("/cache{}", blob_path(bytes));
+    let whole: Vec<Vec<u8>> = contents.iter().map(|l| gzip(l)).collect();
+    let config = image(&whole, &contents).0;
+    mirror.on("/cache/v2/t/manifests/1", [ok(OCI_MANIFEST, &manifest)]);
+    mirror.on(&blob(&config), [ok("", &config)]);
+    mirror.on(&blob(&whole[0]), [ok("", &whole[0])]);
+    mirror.on(&blob(&whole[1]), [ok("", b"lie")]);
+    pull();
+    assert_eq!(fake.requests("/v2/t/manifests/1"), 2);
+    // A whole one spares the registry.
+    scratch.store.remove(&fake.reference("t:1").canonical(), true, &|_| None).unwrap();
+    mirror.on(&blob(&whole[1]), [ok("", &whole[1])]);
+    pull();
+    assert_eq!(fake.requests("/v2/t/manifests/1"), 2);
 }

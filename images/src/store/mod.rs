@@ -14,6 +14,7 @@
 
 mod blobs;
 mod gc;
+mod kept;
 mod lock;
 mod record;
 mod remove;
@@ -21,6 +22,7 @@ mod remove;
 mod tests;
 
 pub(crate) use blobs::BlobWriter;
+pub(crate) use kept::Kept;
 pub use lock::Lock;
 pub(crate) use lock::lock_file;
 pub(crate) use record::Parts;
@@ -189,7 +191,10 @@ impl Store {
     /// Records an image whose content is complete, and its names. Returns it as found afterwards.
     pub(crate) fn register(&self, id: &Digest, parts: Parts, new_names: &[Reference]) -> Result<Image> {
         let _lock = self.lock_refs()?;
-        Record::from(parts).save(&self.root, id)?;
+        // A layer that was here before was not fetched as this image has it: name the archive that
+        // there is, so that it stays as long as this image.
+        let blobs = self.present_blobs(&parts.diff_ids, &parts.blobs).unwrap_or(parts.blobs);
+        Record::from(Parts { blobs, ..parts }).save(&self.root, id)?;
         let mut names = Names::load(&self.root)?;
         if !new_names.is_empty() {
             for name in new_names {
