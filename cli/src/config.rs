@@ -3,8 +3,9 @@
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The whole file; every part may be left out. A key that does not exist is an error, so that a
 /// typing mistake does not silently mean the default.
@@ -12,6 +13,19 @@ use std::path::Path;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub network: NetworkConfig,
+    /// By host and port as in the names of images: `[registries."docker.io"]`.
+    pub registries: BTreeMap<String, RegistryConfig>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// URLs that are asked before the registry itself.
+    pub mirrors: Vec<String>,
+    /// No certificate is verified, and plain HTTP will do.
+    pub insecure: bool,
+    /// PEM file with the authority of the registry's certificate.
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,7 +1,8 @@
 //! One simulated or real host: the three places that all of rrun's state hangs on.
 
 use crate::args::Global;
-use crate::config::Config;
+use crate::config::{Config, RegistryConfig};
+use images::registry::{Registries, Registry};
 use netstack::networks::Netstack;
 use plan::{Error, Result};
 use std::path::PathBuf;
@@ -58,6 +59,16 @@ impl Context {
     /// As [`images::store::Store::open`].
     pub fn images(&self) -> Result<images::store::Store> {
         images::store::Store::open(&self.root)
+    }
+
+    /// What the configuration says of registries, and where logins are kept: Docker's own place, so that
+    /// one login serves docker, podman and rrun.
+    pub fn registries(&self) -> Registries {
+        let host = |r: &RegistryConfig| Registry { mirrors: r.mirrors.clone(), insecure: r.insecure, ca: r.ca.clone() };
+        let hosts = self.config.registries.iter().map(|(name, r)| (name.to_ascii_lowercase(), host(r))).collect();
+        let dir = std::env::var_os("DOCKER_CONFIG").filter(|d| !d.is_empty()).map(PathBuf::from);
+        let dir = dir.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
+        Registries { hosts, login: dir.map(|d| d.join("config.json")) }
     }
 
     pub fn netstack(&self) -> Netstack {

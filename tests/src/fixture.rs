@@ -146,24 +146,31 @@ pub fn oci_dir(dir: &Path, reference: &str, layers: &[(Vec<u8>, Compression)], c
     manifest_digest
 }
 
-/// Debian's docker-registry on the loopback interface of a simulated host.
+/// Debian's docker-registry on a simulated host.
 pub struct Registry<'h> {
     host: &'h Host,
     child: Child,
     dir: PathBuf,
+    address: String,
 }
 
-const PORT: u16 = 5000;
-
 impl<'h> Registry<'h> {
-    /// `None` where no registry is installed (tests/run.sh installs one).
+    /// On the loopback interface, open to all. `None` where no registry is installed (tests/run.sh
+    /// installs one).
     pub fn start(host: &'h Host) -> Option<Registry<'h>> {
+        Registry::start_at(host, "127.0.0.1:5000", "")
+    }
+
+    /// At an address of the host; `more` is YAML appended to its configuration (`auth:`, `proxy:`), or to
+    /// `http:` where it is indented.
+    pub fn start_at(host: &'h Host, address: &str, more: &str) -> Option<Registry<'h>> {
         if host.try_sh("command -v docker-registry").code != 0 {
             return None;
         }
-        let dir = host.dir.join("registry");
+        let (_, port) = address.rsplit_once(':').expect("an address with a port");
+        let dir = host.dir.join(format!("registry-{port}"));
         let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{PORT}\n",
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n{more}",
             dir.join("data").display()
         );
         fs::create_dir_all(host.outside(&dir)).expect("the registry's directory");
@@ -173,14 +180,14 @@ impl<'h> Registry<'h> {
         host.enter(&mut c);
         let child = c.spawn().expect("docker-registry");
         eventually("the registry listens", || {
-            (host.try_sh(&format!("ss -ltn 'sport = :{PORT}' | grep -q LISTEN")).code == 0).then_some(())
+            (host.try_sh(&format!("ss -ltn 'sport = :{port}' | grep -q LISTEN")).code == 0).then_some(())
         });
-        Some(Registry { host, child, dir })
+        Some(Registry { host, child, dir, address: address.to_owned() })
     }
 
     /// The name by which rrun pulls `repository`.
     pub fn reference(&self, repository: &str) -> String {
-        format!("127.0.0.1:{PORT}/{repository}")
+        format!("{}/{repository}", self.address)
     }
 
     /// Pushes what is in an OCI directory of the host, with skopeo.

@@ -50,6 +50,92 @@ pub struct LoadArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct SaveArgs {
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<std::path::PathBuf>,
+    /// docker-archive or oci-archive
+    #[arg(long, value_name = "FORMAT", default_value = "docker-archive")]
+    pub format: images::archive::Format,
+    /// NAME[:TAG] or ID; a name without a tag means all its tags
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// All tags of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
+    /// Print only the image's name
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// NAME[:TAG]
+    #[arg(value_name = "NAME[:TAG]")]
+    pub image: String,
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password or access token (other users see it in the list of processes)
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Take the password from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Host and port as in the names of its images (default: Docker Hub)
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// Host and port as in the names of its images (default: Docker Hub)
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    #[arg(value_name = "TERM", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub term: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Sizes and dates for people; --human=false for programs
+    #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub human: bool,
+    /// Print values in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Only IDs
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// table, json, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ImagePruneArgs {
+    /// All images that no container uses, not only those without a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// until=24h, label=KEY[=VALUE], label!=KEY[=VALUE] (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct ImportArgs {
     /// Dockerfile instruction to apply: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL (repeatable)
     #[arg(short, long, value_name = "INSTRUCTION")]
@@ -108,6 +194,14 @@ pub enum ImageCommand {
     Inspect(ImageInspectArgs),
     /// Download an image from a registry
     Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Remove images that nothing uses
+    Prune(ImagePruneArgs),
     /// Load images from an archive or an OCI directory
     Load(LoadArgs),
     /// Make an image from the tar archive of a root file system

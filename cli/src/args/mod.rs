@@ -135,8 +135,21 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Download an image from a registry
     Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
     /// List images
     Images(ImagesArgs),
+    /// Write images to an archive (docker-archive or oci-archive)
+    Save(SaveArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Log out from a registry
+    Logout(LogoutArgs),
+    /// Not offered: see its message
+    #[command(hide = true)]
+    Search(SearchArgs),
     /// Load images from an archive (docker-archive, oci-archive) or an OCI directory
     Load(LoadArgs),
     /// Make an image from the tar archive of a root file system

@@ -5,21 +5,26 @@ mod create;
 mod exec;
 mod explain;
 mod filter;
+mod history;
 mod image;
 mod images;
 mod import;
 mod inspect;
 mod kill;
 mod load;
+mod login;
 mod logs;
 mod network;
 mod port;
+mod prune;
 mod ps;
 pub mod pull;
+mod push;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -66,7 +71,13 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Inspect(args) => inspect::run(&ctx, &args),
         Command::Port(args) => port::run(&ctx, &args),
         Command::Pull(args) => pull::run(&ctx, &args),
+        Command::Push(args) => push::run(&ctx, &args),
         Command::Images(args) => images::run(&ctx, &args),
+        Command::Save(args) => save::run(&ctx, &args),
+        Command::History(args) => history::run(&ctx, &args),
+        Command::Login(args) => login::log_in(&ctx, &args),
+        Command::Logout(args) => login::log_out(&ctx, &args),
+        Command::Search(args) => login::search(&args),
         Command::Load(args) => load::run(&ctx, &args),
         Command::Import(args) => import::run(&ctx, &args),
         Command::Tag(args) => tag::run(&ctx, &args),

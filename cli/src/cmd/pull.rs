@@ -86,7 +86,7 @@ fn matching(image: Image, name: &str, platform: Option<&str>) -> Result<Image> {
 
 fn fetch(ctx: &Context, reference: &Reference, platform: Option<String>, quiet: bool) -> Result<Pulled> {
     let store = ctx.images()?;
-    let options = PullOptions { platform };
+    let options = PullOptions { platform, registries: ctx.registries() };
     if quiet {
         return pull(&store, reference, &options, &images::progress::Silent);
     }

@@ -1,22 +1,18 @@
-//! `rrun rmi`: removes names, and images when their last name goes.
+//! `rrun rmi`: removes names, and images when their last name goes; `rrun image prune`: those nobody needs.
 
-use crate::args::RmiArgs;
+use super::prune::{confirm, older};
+use crate::args::{ImagePruneArgs, RmiArgs};
 use crate::container;
 use crate::context::Context;
 use crate::render;
-use images::store::Removed;
-use plan::Result;
+use crate::render::table::human_size;
+use images::store::{Image, Removed};
+use plan::{Error, Kind, Result};
 
 pub fn run(ctx: &Context, args: &RmiArgs) -> Result<i32> {
     let store = ctx.images()?;
     let entries = container::list(ctx)?;
-    // The container that keeps an image: a running one counts even with --force.
-    let user = |image: &str| {
-        entries.iter().find_map(|e| match e {
-            container::Entry::Container(r) if r.image_id == image => Some(r.id.clone()),
-            _ => None,
-        })
-    };
+    let user = |image: &str| user_of(&entries, image);
     let mut code = 0;
     for name in &args.images {
         match store.remove(name, args.force, &user) {
@@ -35,4 +31,84 @@ pub fn run(ctx: &Context, args: &RmiArgs) -> Result<i32> {
         }
     }
     Ok(code)
+}
+
+/// The container that keeps an image, running or not.
+fn user_of(entries: &[container::Entry], image: &str) -> Option<String> {
+    entries.iter().find_map(|e| match e {
+        container::Entry::Container(r) if r.image_id == image => Some(r.id.clone()),
+        _ => None,
+    })
+}
+
+/// `rrun image prune`.
+///
+/// # Errors
+/// A filter that means nothing, a damaged store.
+pub fn prune(ctx: &Context, args: &ImagePruneArgs) -> Result<i32> {
+    for filter in &args.filter {
+        keeps(filter, None)?;
+    }
+    let warning = match args.all {
+        true => "WARNING! This will remove all images without at least one container associated to them.",
+        false => "WARNING! This will remove all dangling images.",
+    };
+    if !args.force && !confirm(warning) {
+        return Ok(0);
+    }
+    let (lines, reclaimed) = remove_unused(ctx, args.all, &args.filter)?;
+    if !lines.is_empty() {
+        super::out(&format!("Deleted Images:\n{}\n\n", lines.join("\n")));
+    }
+    super::out(&format!("Total reclaimed space: {}\n", human_size(reclaimed)));
+    Ok(0)
+}
+
+/// Removes the images that no container uses, and unless `all` only those without a name. Returns
+/// Docker's lines and the bytes given back.
+///
+/// # Errors
+/// As [`prune`].
+pub fn remove_unused(ctx: &Context, all: bool, filters: &[String]) -> Result<(Vec<String>, u64)> {
+    let store = ctx.images()?;
+    let entries = container::list(ctx)?;
+    let before = store.unpacked_bytes()?;
+    let mut lines = Vec::new();
+    'images: for image in store.images()? {
+        if user_of(&entries, &image.id).is_some() || !(all || image.repo_tags.is_empty()) {
+            continue;
+        }
+        for filter in filters {
+            if keeps(filter, Some(&image))? {
+                continue 'images;
+            }
+        }
+        match store.remove(&image.id, true, &|id| user_of(&entries, id)) {
+            Ok(removed) => lines.extend(removed.iter().map(|r| match r {
+                Removed::Untagged(name) => format!("untagged: {name}"),
+                Removed::Deleted(id) => format!("deleted: {id}"),
+            })),
+            // Taken into use, or removed, since we looked.
+            Err(e) if matches!(e.kind, Kind::Conflict | Kind::NotFound) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((lines, before.saturating_sub(store.unpacked_bytes()?)))
+}
+
+/// Whether a filter spares the image.
+fn keeps(filter: &str, image: Option<&Image>) -> Result<bool> {
+    let bad =
+        || Error::invalid(format!("invalid filter '{filter}'")).with_hint("prune takes until=, label= and label!=");
+    let (key, value) = filter.split_once('=').ok_or_else(bad)?;
+    let labelled = |image: &Image| match value.split_once('=') {
+        Some((k, v)) => image.config.labels.get(k).is_some_and(|have| have == v),
+        None => image.config.labels.contains_key(value),
+    };
+    match (key, image) {
+        ("until", image) => Ok(!older(image.map_or("", |i| &i.created), value)?),
+        ("label", image) => Ok(image.is_some_and(|i| !labelled(i))),
+        ("label!", image) => Ok(image.is_some_and(labelled)),
+        _ => Err(bad()),
+    }
 }

@@ -1,4 +1,4 @@
-//! A pull's progress: redrawn bars on a terminal, one plain line per change elsewhere. On standard error,
+//! The progress of a pull or push: redrawn bars on a terminal, one plain line per change elsewhere. On standard error,
 //! so that standard output stays what a script wants.
 
 use super::table::human_size;
@@ -35,8 +35,14 @@ impl Bars {
 impl Progress for Bars {
     fn event(&self, layer: &str, event: ProgressEvent<'_>) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let ProgressEvent::Resolved { tag, repository } = event {
-            eprintln!("{tag}: Pulling from {repository}");
+        let heading = match event {
+            ProgressEvent::Resolved { tag, repository } => Some(format!("{tag}: Pulling from {repository}")),
+            ProgressEvent::Pushing { repository } => Some(format!("The push refers to repository [{repository}]")),
+            ProgressEvent::Passed { mirror, cause } => Some(format!("WARNING: mirror {mirror} passed over: {cause}")),
+            _ => None,
+        };
+        if let Some(heading) = heading {
+            eprintln!("{heading}");
             return;
         }
         let (text, settled) = words(&event, self.terminal);
@@ -96,7 +102,11 @@ fn line(layer: &str, text: &str) -> String {
 /// bytes as they arrive are not worth a line.
 fn words(event: &ProgressEvent<'_>, terminal: bool) -> (Option<String>, bool) {
     match event {
-        ProgressEvent::Resolved { .. } => (None, false),
+        ProgressEvent::Resolved { .. } | ProgressEvent::Pushing { .. } | ProgressEvent::Passed { .. } => (None, false),
+        ProgressEvent::Uploading { done, total } if terminal => (Some(bar("Pushing", *done, *total)), false),
+        ProgressEvent::Uploading { .. } => (Some("Pushing".into()), false),
+        ProgressEvent::Uploaded => (Some("Pushed".into()), true),
+        ProgressEvent::UploadedBefore => (Some("Layer already exists".into()), true),
         ProgressEvent::Waiting => (Some("Waiting".into()), false),
         ProgressEvent::Downloading { done, total } if terminal => (Some(bar("Downloading", *done, *total)), false),
         ProgressEvent::Downloading { .. } => (Some("Downloading".into()), false),

@@ -447,9 +447,13 @@ impl<'a> Client<'a> {
         let (may_pass, hint) = match (&e, kind) {
             // What rustls has against the other side arrives as an I/O error.
             (ureq::Error::Rustls(_) | ureq::Error::Tls(_), _) | (_, Some(ErrorKind::InvalidData)) => {
-                let hint = match cause.contains("certificate") {
-                    true => "add the authority of its certificate to /etc/ssl/certs/ca-certificates.crt",
-                    false => "does it speak TLS? Only registries on this machine are asked unencrypted",
+                let hint = if cause.contains("CaUsedAsEndEntity") {
+                    // RFC 5280, 4.2.1.9; what `openssl req -x509` makes by default.
+                    "its certificate is an authority's, not a server's: make it with basicConstraints=CA:FALSE"
+                } else if cause.contains("certificate") {
+                    "name its authority: [registries.\"HOST:PORT\"] ca = \"FILE.pem\" in the configuration"
+                } else {
+                    "does it speak TLS? [registries.\"HOST:PORT\"] insecure = true in the configuration allows plain HTTP"
                 };
                 (false, hint)
             }

@@ -129,6 +129,17 @@ impl Store {
         snapshot::lower(&self.root, &image.chain_ids)
     }
 
+    /// Bytes of each layer, unpacked, lowest first.
+    pub fn layer_sizes(&self, image: &Image) -> Result<Vec<u64>> {
+        let sizes = image.chain_ids.iter().map(|chain| Ok(snapshot::record(&self.root, chain)?.map_or(0, |r| r.size)));
+        sizes.collect()
+    }
+
+    /// Bytes of all layers, unpacked; each counts once.
+    pub fn unpacked_bytes(&self) -> Result<u64> {
+        Ok(snapshot::list(&self.root)?.iter().map(|r| r.size).sum())
+    }
+
     /// The configuration document as stored.
     pub fn config_json(&self, image: &Image) -> Result<serde_json::Value> {
         self.document(&Digest::parse(&image.id)?)
