@@ -166,8 +166,8 @@ impl SandboxPlan {
     }
 
     fn ensure_firewall(&mut self) -> Result<()> {
-        let loaded = firewall::load()?;
         let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
+        let loaded = firewall::load(nft)?;
         // Somebody flushed it: the other networks and containers need theirs back as well.
         if loaded { self.netstack.restore_elements(nft).map(drop) } else { Ok(()) }
     }

@@ -173,6 +173,12 @@ pub struct PortSpec {
     /// Inclusive range.
     pub container: (u16, u16),
     pub proto: Proto,
+    /// `iface=eth1`: reachable by what arrives through this interface, whatever addresses it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iface: Option<String>,
+    /// `from=10.0.0.0/8`: reachable for these only; empty: for everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<IpNetwork>,
 }
 
 /// A published range, decided. `host.1 - host.0 == container.1 - container.0`.
@@ -182,6 +188,26 @@ pub struct PortBinding {
     pub host: (u16, u16),
     pub container: (u16, u16),
     pub proto: Proto,
+    /// As in [`PortSpec`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iface: Option<String>,
+    /// As in [`PortSpec`], those of this binding's family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<IpNetwork>,
+}
+
+impl PortBinding {
+    /// The host's side as ss(8) writes it, without the port: `0.0.0.0`, `[::1]`, `0.0.0.0%eth1`.
+    pub fn host_text(&self) -> String {
+        let ip = match self.host_ip {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        match &self.iface {
+            Some(iface) => format!("{ip}%{iface}"),
+            None => ip,
+        }
+    }
 }
 
 /// `--dns`, `--dns-search`, `--dns-option`, `--add-host`.

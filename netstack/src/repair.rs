@@ -37,7 +37,7 @@ pub fn undo(things: &[HostThing]) -> Result<()> {
         .filter_map(|parsed| parsed.map_err(|e| note(Err(e))).ok())
         .collect();
     if !elements.is_empty() {
-        note(Socket::netfilter().and_then(|mut nft| firewall::withdraw(&mut nft, &elements)));
+        note(Socket::netfilter().and_then(|mut nft| firewall::retire(&mut nft, &elements)));
     }
     for thing in things {
         match thing {
@@ -92,8 +92,8 @@ impl Netstack {
         }
         let mut nft = Socket::netfilter()?;
         let mut route = Socket::route()?;
-        if firewall::is_loaded(&mut nft)? == Some(false) && firewall::load()? {
-            done.push(format!("firewall table inet {} was missing", firewall::TABLE));
+        if firewall::is_loaded(&mut nft)? == Some(false) && firewall::load(&mut nft)? {
+            done.push(format!("firewall table inet {} was missing, or another version's", firewall::TABLE));
         }
         done.extend(self.restore_elements(&mut nft)?);
         for (network, _) in &in_use {
@@ -104,6 +104,19 @@ impl Netstack {
             done.extend(self.replug(&mut route, network)?);
         }
         Ok(done)
+    }
+
+    /// Notices that somebody flushed the firewall, and repairs it. One question to the kernel when all
+    /// is well: every command that has to do with containers can afford it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn heal(&self) -> Result<Vec<String>> {
+        if !self.state.join("networks").exists() {
+            return Ok(Vec::new());
+        }
+        let loaded = firewall::is_loaded(&mut Socket::netfilter()?)?;
+        if loaded == Some(false) { self.repair() } else { Ok(Vec::new()) }
     }
 
     /// The elements of every network in use and every published port of living containers. Those
@@ -204,7 +217,7 @@ impl Netstack {
             match step {
                 Step::EnableForwarding { ipv6 } => apply::enable_forwarding(ipv6)?,
                 Step::EnsureFirewall => {
-                    if firewall::load()? {
+                    if firewall::load(&mut nft)? {
                         self.restore_elements(&mut nft)?;
                     }
                 }

@@ -102,6 +102,16 @@ pub fn mac_text(mac: &[u8; 6]) -> String {
 }
 
 impl Proto {
+    /// IANA's, as in a packet's header.
+    pub(crate) fn number(self) -> u8 {
+        let number = match self {
+            Proto::Tcp => libc::IPPROTO_TCP,
+            Proto::Udp => libc::IPPROTO_UDP,
+            Proto::Sctp => libc::IPPROTO_SCTP,
+        };
+        number as u8
+    }
+
     /// As in `-p 53:53/udp` and in nft.
     pub fn name(self) -> &'static str {
         match self {

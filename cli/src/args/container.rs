@@ -177,10 +177,37 @@ pub struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    override_usage = "rrun port [-r] CONTAINER [PORT[/PROTO]]\n       rrun port add CONTAINER PORT...\n       rrun port rm CONTAINER PORT..."
+)]
 pub struct PortArgs {
-    pub container: String,
+    #[command(subcommand)]
+    pub change: Option<PortCommand>,
+    /// Say from where each port can be reached
+    #[arg(short, long)]
+    pub reachable: bool,
+    #[arg(required = true)]
+    pub container: Option<String>,
     /// Only this container port: 80, 53/udp
     pub port: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PortCommand {
+    /// Publish more ports of a container, running or not
+    Add(PortChangeArgs),
+    /// Publish ports of a container no longer; established connections end
+    #[command(visible_alias = "remove")]
+    Rm(PortChangeArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PortChangeArgs {
+    pub container: String,
+    /// As for `run -p`: 8080:80, 127.0.0.1:5353:53/udp, 8080:80,from=10.0.0.0/8
+    #[arg(value_name = "PORT", required = true)]
+    pub ports: Vec<String>,
 }
 
 #[derive(Debug, Args)]

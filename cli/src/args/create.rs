@@ -241,7 +241,8 @@ pub struct NetworkFlags {
     /// Link-local address on the first network (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     pub link_local_ip: Vec<String>,
-    /// Publish a port on the host: [[IP:]HOST:]CONTAINER[/tcp|udp|sctp], ranges too (repeatable)
+    /// Publish a port on the host: [[IP:|iface=NAME:]HOST:]CONTAINER[/tcp|udp|sctp][,from=CIDR], ranges too
+    /// (repeatable)
     #[arg(short, long, value_name = "PORT")]
     pub publish: Vec<String>,
     /// Publish all exposed ports on free host ports

@@ -53,7 +53,9 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
     require_root()?;
     life::sweep(&ctx);
     if changes_containers(&command) {
-        restore_networks(&ctx);
+        restored(ctx.netstack().repair());
+    } else if looks_at_containers(&command) {
+        restored(ctx.netstack().heal());
     }
     match command {
         Command::Run(args) => run::run(&ctx, &args),
@@ -101,10 +103,22 @@ fn changes_containers(command: &Command) -> bool {
     }
 }
 
+/// Commands for which a question to the firewall is cheap enough: a flushed one is repaired.
+fn looks_at_containers(command: &Command) -> bool {
+    use Command as C;
+    match command {
+        C::Ps(_) | C::Inspect(_) | C::Port(_) | C::Exec(_) | C::Attach(_) | C::Logs(_) | C::Wait(_) => true,
+        C::Container(command) => {
+            !matches!(command, ContainerCommand::Run(_) | ContainerCommand::Create(_) | ContainerCommand::Start(_))
+        }
+        _ => false,
+    }
+}
+
 /// Bridges, firewall table and cables that somebody took away from running containers come back. A
 /// failure is no reason not to stop or remove one of them.
-fn restore_networks(ctx: &Context) {
-    match ctx.netstack().repair() {
+fn restored(outcome: Result<Vec<String>>) {
+    match outcome {
         Ok(restored) => restored.iter().for_each(|what| tell(&format!("restored: {what}\n"))),
         Err(e) => tell(&format!("WARNING: the networks could not be restored: {e}\n")),
     }

@@ -5,6 +5,8 @@ use crate::container::view::{self, View};
 use crate::context::Context;
 use crate::render::table::{ago, ellipsis, human_duration, human_size};
 use crate::render::template::{self, Column, Row};
+use netstack::model::PortBinding;
+use netstack::publish::Reach;
 use plan::Result;
 use runtime::state::Status;
 use serde_json::{Value, json};
@@ -45,10 +47,23 @@ pub fn run(ctx: &Context, args: &PsArgs) -> Result<i32> {
         super::out(&lines);
         return Ok(0);
     }
-    let rows: Vec<Row> = views.iter().map(|v| row(ctx, v, args)).collect();
+    let mut rows: Vec<Row> = views.iter().map(|v| row(ctx, v, args)).collect();
+    if args.format.as_deref().is_some_and(|f| f.contains("Reachable")) {
+        let reach = Reach::observe()?;
+        for (row, view) in rows.iter_mut().zip(&views) {
+            row.insert("Reachable".into(), reachable(&reach, view).into());
+        }
+    }
     let columns = if args.size { WITH_SIZE } else { COLUMNS };
     super::out(&template::list(args.format.as_deref(), columns, &rows)?);
     Ok(0)
+}
+
+/// `8080/tcp from this host only`: for who wants to know more than the addresses in column PORTS.
+fn reachable(reach: &Reach, v: &View) -> String {
+    let range = |(from, to): (u16, u16)| if from == to { from.to_string() } else { format!("{from}-{to}") };
+    let text = |b: &PortBinding| format!("{}/{} from {}", range(b.host), b.proto.name(), reach.from(b));
+    v.bindings.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 fn row(ctx: &Context, v: &View, args: &PsArgs) -> Row {

@@ -7,7 +7,9 @@ use crate::container::lock::Lock;
 use crate::container::start::{self, Start};
 use crate::container::{Record, remove};
 use crate::context::Context;
+use netstack::publish::Reach;
 use plan::{Error, Result};
+use std::io::IsTerminal;
 
 pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
     let process = &args.create.process;
@@ -27,6 +29,9 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
     let start = Start { attach: !args.detach, explain: args.explain, console: wishes.console(), ..Start::default() };
     let started = start::launch(ctx, &record, lock, start).map_err(|e| unmake(ctx, &record, e))?;
     super::warn(&started.warnings);
+    if !record.host.ports.is_empty() && std::io::stderr().is_terminal() {
+        tell_reach(ctx, &record);
+    }
     if args.explain {
         super::explain::print(&started.explain, args.script);
     }
@@ -36,6 +41,20 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
             super::out(&format!("{}\n", record.id));
             Ok(0)
         }
+    }
+}
+
+/// To a person, not to a script: from where the published ports can be reached. That it is from
+/// everywhere surprises most.
+fn tell_reach(ctx: &Context, record: &Record) {
+    // It may be over already; and what cannot be told is no reason to fail.
+    let (Ok(bindings), Ok(reach)) = (ctx.netstack().bindings_of(&record.id), Reach::observe()) else { return };
+    for b in &bindings {
+        let ports = if b.host.0 == b.host.1 { b.host.0.to_string() } else { format!("{}-{}", b.host.0, b.host.1) };
+        super::tell(&format!("{}:{ports}/{} is reachable from {}\n", b.host_text(), b.proto.name(), reach.from(b)));
+    }
+    if bindings.iter().any(Reach::is_open) {
+        super::tell("hint: -p 127.0.0.1:… keeps a port to this host, -p …,from=CIDR to some networks\n");
     }
 }
 

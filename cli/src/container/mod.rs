@@ -9,6 +9,7 @@ pub mod links;
 pub mod lock;
 pub mod monitor;
 pub mod names;
+pub mod ports;
 pub mod record;
 pub mod remove;
 pub mod request;

@@ -179,7 +179,7 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: Owne
     let mut nothing = NoService;
     let service: &mut dyn Service = match held.sandbox.as_mut() {
         Some(sandbox) => {
-            network = Network::new(sandbox);
+            network = Network::new(sandbox, &mut held.things, ctx.state_dir(&record.id));
             &mut network
         }
         None => &mut nothing,

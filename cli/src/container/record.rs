@@ -222,7 +222,8 @@ impl Record {
                     .iter()
                     .any(|p| p.proto == proto && p.container.0 <= container.0 && container.1 <= p.container.1);
                 if !done {
-                    ports.push(PortSpec { host_ip: None, host: None, container, proto });
+                    let (host_ip, host, iface, from) = Default::default();
+                    ports.push(PortSpec { host_ip, host, container, proto, iface, from });
                 }
             }
         }

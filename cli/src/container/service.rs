@@ -1,24 +1,67 @@
 //! The network's part in the monitor's loop: DNS, relays, changes while the container runs.
 
+use super::undo;
+use netstack::model::PortSpec;
 use netstack::sandbox::Sandbox;
-use plan::Result;
+use plan::{Error, HostThing, Result};
 use runtime::monitor::Service;
 use serde_json::{Value, json};
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// `connect` and `disconnect` send it after they have changed the container's endpoints.
 pub const REFRESH: &str = "refresh";
+/// `port add` sends it with the ports to publish; the answer is [`super::ports::Answer`].
+pub const PUBLISH: &str = "publish";
+/// `port rm` sends it with the ports to close.
+pub const WITHDRAW: &str = "withdraw";
 
 /// [`Sandbox`] as the monitor's loop drives it: `runtime` and `netstack` do not know each other.
 pub struct Network<'a> {
     sandbox: &'a mut Sandbox,
+    /// The undo list, which changes with the ports…
+    things: &'a mut Vec<HostThing>,
+    /// …and where it is written down.
+    state_dir: PathBuf,
 }
 
-impl Network<'_> {
-    pub fn new(sandbox: &mut Sandbox) -> Network<'_> {
-        Network { sandbox }
+impl<'a> Network<'a> {
+    pub fn new(sandbox: &'a mut Sandbox, things: &'a mut Vec<HostThing>, state_dir: PathBuf) -> Network<'a> {
+        Network { sandbox, things, state_dir }
     }
+
+    fn publish(&mut self, specs: &[PortSpec]) -> Result<Value> {
+        let joining = self.sandbox.reserve_ports(specs)?;
+        let answer = json!({ "bindings": joining.bindings(), "warnings": joining.warnings() });
+        let before = self.things.len();
+        self.things.extend(joining.undo());
+        let done = match undo::replace(&self.state_dir, self.things) {
+            Ok(()) => self.sandbox.publish(joining),
+            // Nothing has been done yet, so nothing has to be written down.
+            Err(e) => Err(joining.release().err().map_or(e.clone(), |left| e.with_note(left.to_string()))),
+        };
+        done.map(|()| answer).inspect_err(|_| {
+            self.things.truncate(before);
+            // What the list has too much is taken back twice, which does no harm.
+            let _ = undo::replace(&self.state_dir, self.things);
+        })
+    }
+
+    fn withdraw(&mut self, specs: &[PortSpec]) -> Result<Value> {
+        let left = self.sandbox.withdraw_ports(specs)?;
+        let answer = json!({ "bindings": left.bindings });
+        let gone: std::collections::HashSet<&HostThing> = left.things.iter().collect();
+        self.things.retain(|thing| !gone.contains(thing));
+        undo::replace(&self.state_dir, self.things)?;
+        left.release()?;
+        Ok(answer)
+    }
+}
+
+fn specs(value: &Value) -> Result<Vec<PortSpec>> {
+    serde_json::from_value(value.clone())
+        .map_err(|e| Error::invalid("a request to the monitor names no ports").with_cause(e.to_string()))
 }
 
 impl Service for Network<'_> {
@@ -44,7 +87,13 @@ impl Service for Network<'_> {
     }
 
     fn request(&mut self, request: &Value) -> Option<Result<Value>> {
-        request.get(REFRESH)?;
-        Some(self.sandbox.refresh().map(|()| json!({})))
+        if request.get(REFRESH).is_some() {
+            return Some(self.sandbox.refresh().map(|()| json!({})));
+        }
+        if let Some(ports) = request.get(PUBLISH) {
+            return Some(specs(ports).and_then(|specs| self.publish(&specs)));
+        }
+        let ports = request.get(WITHDRAW)?;
+        Some(specs(ports).and_then(|specs| self.withdraw(&specs)))
     }
 }

@@ -25,6 +25,14 @@ pub fn save(state_dir: &Path, things: &[HostThing]) -> Result<()> {
     file::create(file::open_dir(state_dir)?, FILE, &Undo { version: VERSION, things })
 }
 
+/// The list has changed while the container runs: a reader sees the old one or the new.
+///
+/// # Errors
+/// Of writing; the old list is then still there.
+pub fn replace(state_dir: &Path, things: &[HostThing]) -> Result<()> {
+    file::replace(state_dir, FILE, &Undo { version: VERSION, things })
+}
+
 /// The list of a start that got as far as writing it.
 ///
 /// # Errors

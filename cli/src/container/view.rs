@@ -93,9 +93,8 @@ pub fn ports_text(view: &View) -> String {
     let mut published = std::collections::HashSet::new();
     for b in &view.bindings {
         let proto = super::request::network::protocol(b.proto);
-        let address = std::net::SocketAddr::new(b.host_ip, 0).to_string();
-        let host = address.strip_suffix(":0").unwrap_or(&address);
-        texts.push(format!("{host}:{}->{}/{proto}", range(b.host), range(b.container)));
+        let from: String = b.from.iter().map(|net| format!(" from {net}")).collect();
+        texts.push(format!("{}:{}->{}/{proto}{from}", b.host_text(), range(b.host), range(b.container)));
         published.extend((b.container.0..=b.container.1).map(|port| format!("{port}/{proto}")));
     }
     texts.extend(record.config.exposed_ports.iter().filter(|p| !published.contains(*p)).cloned());

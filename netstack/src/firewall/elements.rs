@@ -3,7 +3,7 @@
 //! The text form is what `undo.json` keeps and what a person can paste behind `nft`; it parses
 //! back, because each set's key has a fixed shape.
 
-use super::sets::{Family, Field, Shape, shape};
+use super::sets::{Field, Shape, shape};
 use crate::model::{PortBinding, Proto};
 use crate::nl;
 use plan::{Error, Result};
@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One element: `key` or `key : value` of a named set or map.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Element {
     shape: &'static Shape,
     key: Vec<Value>,
@@ -19,7 +19,7 @@ pub struct Element {
 }
 
 /// One field of a key or a value; inclusive where it is a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Value {
     V4(Ipv4Addr),
     V6(Ipv6Addr),
@@ -28,6 +28,7 @@ enum Value {
     Port(u16),
     Ports(u16, u16),
     Name(String),
+    Mark(u32),
 }
 
 impl Element {
@@ -69,6 +70,11 @@ impl Element {
     }
 
     // ---- what there is to say about a network -----------------------------------------------
+
+    /// These are our own rules.
+    pub fn stamp() -> Element {
+        Element::new("layout", vec![Value::Mark(super::LAYOUT)], None)
+    }
 
     /// `bridge` is one of ours.
     pub fn bridge(bridge: &str) -> Element {
@@ -120,6 +126,9 @@ impl Element {
                 ["publish6_addr", "publish6_addr_port", "publish6_addr_range"],
             ],
         ];
+        if binding.iface.is_some() || !binding.from.is_empty() {
+            return Element::narrowed(binding, target);
+        }
         let any = binding.host_ip.is_unspecified();
         let [to_address, to_port, range] = NAMES[usize::from(target.is_ipv6())][usize::from(!any)];
         let key = |ports: Value| {
@@ -141,14 +150,56 @@ impl Element {
         addresses.chain(ports).collect()
     }
 
-    /// Of a published UDP port or range: is it IPv4, and the host ports.
-    pub fn udp_ports(&self) -> Option<(bool, (u16, u16))> {
+    /// As [`Element::published`], of a binding with sources or an interface: an element for each source.
+    fn narrowed(binding: &PortBinding, target: IpAddr) -> Vec<Element> {
+        let six = target.is_ipv6();
+        let [to_address, to_port] = match (six, binding.iface.is_some()) {
+            (false, false) => ["publish4_from", "publish4_from_port"],
+            (true, false) => ["publish6_from", "publish6_from_port"],
+            (false, true) => ["publish4_iface", "publish4_iface_port"],
+            (true, true) => ["publish6_iface", "publish6_iface_port"],
+        };
+        let everybody = || {
+            let any: IpAddr = if six { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            Value::Net(ipnetwork::IpNetwork::new(any, 0).expect("every address has a /0"))
+        };
+        let sources: Vec<Value> = match binding.from.as_slice() {
+            [] => vec![everybody()],
+            from => from.iter().map(|net| Value::Net(*net)).collect(),
+        };
+        let key = |source: &Value, ports: (u16, u16)| {
+            let (source, proto, ports) = (source.clone(), Value::Proto(binding.proto), Value::Ports(ports.0, ports.1));
+            match &binding.iface {
+                Some(iface) => vec![Value::Name(iface.clone()), source, proto, ports],
+                None if binding.host_ip.is_unspecified() => vec![source, everybody(), proto, ports],
+                None => vec![source, Value::Net(binding.host_ip.into()), proto, ports],
+            }
+        };
+        let (host, container) = (binding.host, binding.container);
+        let target = || Some(Value::ip(target));
+        // The whole range leads to one container; only ports that change their numbers are told one by one.
+        let mut all: Vec<Element> = sources.iter().map(|s| Element::new(to_address, key(s, host), target())).collect();
+        if host != container {
+            for (h, c) in (host.0..=host.1).zip(container.0..=container.1) {
+                all.extend(sources.iter().map(|s| Element::new(to_port, key(s, (h, h)), Some(Value::Port(c)))));
+            }
+        }
+        all
+    }
+
+    /// Of an element that leads published ports to a container: protocol, host ports, container.
+    pub fn translation(&self) -> Option<(Proto, (u16, u16), IpAddr)> {
         if !self.shape.counter {
             return None;
         }
+        let to = match self.data {
+            Some(Value::V4(ip)) => ip.into(),
+            Some(Value::V6(ip)) => ip.into(),
+            _ => return None,
+        };
         match self.key.as_slice() {
-            [.., Value::Proto(Proto::Udp), Value::Port(p)] => Some((self.shape.family == Family::V4, (*p, *p))),
-            [.., Value::Proto(Proto::Udp), Value::Ports(a, b)] => Some((self.shape.family == Family::V4, (*a, *b))),
+            [.., Value::Proto(proto), Value::Port(p)] => Some((*proto, (*p, *p), to)),
+            [.., Value::Proto(proto), Value::Ports(a, b)] => Some((*proto, (*a, *b), to)),
             _ => None,
         }
     }
@@ -205,6 +256,7 @@ impl Value {
                 let (a, b) = text.split_once('-').unwrap_or((text, text));
                 Value::Ports(a.parse().ok()?, b.parse().ok()?)
             }
+            Field::Mark => Value::Mark(u32::from_str_radix(text.strip_prefix("0x")?, 16).ok()?),
             Field::Ifname => {
                 let name = text.trim_matches('"');
                 if name.is_empty() || name.len() >= libc::IFNAMSIZ {
@@ -227,14 +279,7 @@ impl Value {
                 (ipnetwork::IpNetwork::V6(n), false) => out.extend_from_slice(&n.network().octets()),
                 (ipnetwork::IpNetwork::V6(n), true) => out.extend_from_slice(&n.broadcast().octets()),
             },
-            Value::Proto(p) => {
-                let number = match p {
-                    Proto::Tcp => libc::IPPROTO_TCP,
-                    Proto::Udp => libc::IPPROTO_UDP,
-                    Proto::Sctp => libc::IPPROTO_SCTP,
-                };
-                out.extend_from_slice(&[number as u8, 0, 0, 0]);
-            }
+            Value::Proto(p) => out.extend_from_slice(&[p.number(), 0, 0, 0]),
             Value::Port(p) => {
                 out.extend_from_slice(&p.to_be_bytes());
                 out.extend_from_slice(&[0, 0]);
@@ -244,6 +289,8 @@ impl Value {
                 out.extend_from_slice(&p.to_be_bytes());
                 out.extend_from_slice(&[0, 0]);
             }
+            // Of the host's byte order, unlike all that comes from packets.
+            Value::Mark(mark) => out.extend_from_slice(&mark.to_ne_bytes()),
             Value::Name(name) => {
                 let mut field = [0u8; libc::IFNAMSIZ];
                 field[..name.len()].copy_from_slice(name.as_bytes());
@@ -264,6 +311,7 @@ impl fmt::Display for Value {
             Value::Ports(a, b) if a == b => a.fmt(f),
             Value::Ports(a, b) => write!(f, "{a}-{b}"),
             Value::Name(n) => write!(f, "\"{n}\""),
+            Value::Mark(mark) => write!(f, "{mark:#010x}"),
         }
     }
 }
@@ -292,7 +340,8 @@ mod tests {
     use super::*;
 
     fn binding(host_ip: &str, host: (u16, u16), container: (u16, u16)) -> PortBinding {
-        PortBinding { host_ip: host_ip.parse().unwrap(), host, container, proto: Proto::Tcp }
+        let host_ip = host_ip.parse().unwrap();
+        PortBinding { host_ip, host, container, proto: Proto::Tcp, iface: None, from: Vec::new() }
     }
 
     fn texts(elements: &[Element]) -> Vec<String> {
@@ -325,6 +374,32 @@ mod tests {
     fn a_single_port_uses_the_hash() {
         let e = Element::published(&binding("0.0.0.0", (80, 80), (80, 80)), "172.17.0.2".parse().unwrap());
         assert_eq!(texts(&e), ["publish4_any { tcp . 80 : 172.17.0.2 }", "publish4_any_port { tcp . 80 : 80 }"]);
+    }
+
+    #[test]
+    fn sources_and_interfaces_are_part_of_the_key() {
+        let to = "172.17.0.2".parse().unwrap();
+        let from = vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()];
+        let e =
+            Element::published(&PortBinding { from: from.clone(), ..binding("0.0.0.0", (8080, 8080), (80, 80)) }, to);
+        assert_eq!(
+            texts(&e),
+            [
+                "publish4_from { 10.0.0.0/8 . 0.0.0.0/0 . tcp . 8080 : 172.17.0.2 }",
+                "publish4_from { 192.0.2.1/32 . 0.0.0.0/0 . tcp . 8080 : 172.17.0.2 }",
+                "publish4_from_port { 10.0.0.0/8 . 0.0.0.0/0 . tcp . 8080 : 80 }",
+                "publish4_from_port { 192.0.2.1/32 . 0.0.0.0/0 . tcp . 8080 : 80 }",
+            ]
+        );
+        let iface = Some("eth1".to_string());
+        let e = Element::published(&PortBinding { iface, ..binding("0.0.0.0", (8000, 8499), (8000, 8499)) }, to);
+        assert_eq!(texts(&e), ["publish4_iface { \"eth1\" . 0.0.0.0/0 . tcp . 8000-8499 : 172.17.0.2 }"]);
+        assert_eq!(e[0].translation(), Some((Proto::Tcp, (8000, 8499), to)));
+        for e in
+            e.into_iter().chain(Element::published(&PortBinding { from, ..binding("127.0.0.1", (1, 2), (3, 4)) }, to))
+        {
+            assert_eq!(Element::parse(e.set(), &e.to_string()).unwrap(), e);
+        }
     }
 
     #[test]

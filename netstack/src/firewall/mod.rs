@@ -8,8 +8,9 @@ mod ruleset;
 mod sets;
 
 pub use elements::Element;
+use ruleset::Begin;
 
-use crate::model::Network;
+use crate::model::{Network, Proto};
 use crate::networks::BridgeOptions;
 use crate::nl::{self, Failure, NftBatch, Socket};
 use plan::{Error, Result};
@@ -19,38 +20,70 @@ use std::process::{Command, Output, Stdio};
 /// The one table that is ours, in family `inet`.
 pub const TABLE: &str = "rrun";
 
+/// Of the rules and sets as they are written in this program: another version's differ.
+pub const LAYOUT: u32 = hash(hash(0x811c_9dc5, include_bytes!("ruleset.rs")), include_bytes!("sets.rs"));
+
+/// FNV-1a.
+const fn hash(mut hash: u32, bytes: &[u8]) -> u32 {
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u32).wrapping_mul(0x0100_0193);
+        i += 1;
+    }
+    hash
+}
+
 /// Loads the table; `false` when it was there already.
 ///
 /// The transaction begins with "create", which fails where the table exists: two first containers
-/// at the same moment cannot load the rules twice.
-pub fn load() -> Result<bool> {
-    let doing = || "load firewall table inet rrun";
-    let json =
-        serde_json::to_string(&ruleset::ruleset()).map_err(|e| Error::system(doing()).with_cause(e.to_string()))?;
-    let output = run_nft(&json).map_err(|e| {
-        Error::io(format!("{}: run nft", doing()), &e)
-            .with_hint("install nftables (Debian: apt install nftables); --network none and host need no firewall")
-    })?;
-    if output.status.success() {
-        return Ok(true);
+/// at the same moment cannot load the rules twice. One that another rrun wrote is rewritten.
+pub fn load(socket: &mut Socket) -> Result<bool> {
+    match begin(&Begin::Create)? {
+        Ok(()) => Ok(true),
+        Err(words) if !words.contains("File exists") => Err(refused(&words)),
+        Err(_) if is_loaded(socket)? == Some(true) => Ok(false),
+        Err(_) => rewrite(&[]).map(|()| true),
     }
-    let words = String::from_utf8_lossy(&output.stderr);
-    if words.contains("File exists") {
-        return Ok(false);
-    }
-    let cause = words.lines().find(|l| !l.trim().is_empty()).map_or_else(|| output.status.to_string(), str::to_string);
-    Err(Error::system(doing()).with_cause(cause).with_hint("rrun needs Linux 5.10 with nf_tables, and root"))
 }
 
-/// `nft -j -f -`. Not the crate's helper: that one lets nft write to our own stderr.
-fn run_nft(json: &str) -> std::io::Result<Output> {
+/// Writes the rules anew and leaves the elements; chains called `strays` go. Where that cannot be,
+/// because somebody has changed a set, the table is replaced: all elements have to be added again.
+pub fn rewrite(strays: &[String]) -> Result<()> {
+    if begin(&Begin::Rewrite { strays: strays.to_vec() })?.is_ok() {
+        return Ok(());
+    }
+    begin(&Begin::Replace)?.map_err(|words| refused(&words))
+}
+
+const LOADING: &str = "load firewall table inet rrun";
+
+fn refused(words: &str) -> Error {
+    let cause = words.lines().find(|l| !l.trim().is_empty()).unwrap_or("nft failed without a word");
+    Error::system(LOADING).with_cause(cause).with_hint("rrun needs Linux 5.10 with nf_tables, and root")
+}
+
+/// The inner error is what nft said.
+fn begin(how: &Begin) -> Result<std::result::Result<(), String>> {
+    let json =
+        serde_json::to_string(&ruleset::ruleset(how)).map_err(|e| Error::system(LOADING).with_cause(e.to_string()))?;
+    let output = run_nft(&["-j", "-f", "-"], &json)?;
+    match output.status.success() {
+        true => Ok(Ok(())),
+        false => Ok(Err(String::from_utf8_lossy(&output.stderr).into_owned())),
+    }
+}
+
+/// The `nft` program. Not the crate's helper: that one lets nft write to our own stderr.
+pub(crate) fn run_nft(args: &[&str], input: &str) -> Result<Output> {
+    try_nft(args, input).map_err(|e| {
+        Error::io("run nft", &e)
+            .with_hint("install nftables (Debian: apt install nftables); --network none and host need no firewall")
+    })
+}
+
+fn try_nft(args: &[&str], input: &str) -> std::io::Result<Output> {
     let spawn = |program: &str| {
-        Command::new(program)
-            .args(["-j", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
+        Command::new(program).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
     };
     let mut nft = match spawn("nft") {
         // The search path of sudo or of a service may leave out the directory of system programs.
@@ -59,7 +92,7 @@ fn run_nft(json: &str) -> std::io::Result<Output> {
     };
     if let Some(mut stdin) = nft.stdin.take() {
         // What nft has to say about a pipe it did not read to the end, it says itself.
-        let _ = stdin.write_all(json.as_bytes());
+        let _ = stdin.write_all(input.as_bytes());
     }
     nft.wait_with_output()
 }
@@ -120,21 +153,34 @@ pub fn add(socket: &mut Socket, elements: &[Element]) -> Result<std::result::Res
     Ok(Ok(()))
 }
 
-/// Sends published ports to a container, and forgets flows that were translated otherwise before.
+/// Sends published ports to a container, and forgets UDP flows that were translated otherwise before,
+/// or not at all. (A TCP connection has an end: a new one is looked up anew.)
 pub fn publish(socket: &mut Socket, elements: &[Element]) -> Result<()> {
     add(socket, elements)?.map_err(|f| f.error("publish ports in firewall table inet rrun"))?;
-    forget_flows(socket, elements)
+    for (proto, ports, to) in elements.iter().filter_map(Element::translation) {
+        if proto == Proto::Udp {
+            nl::forget_flows(socket, proto, ports, nl::Towards::Anything { ipv4: to.is_ipv4() })?;
+        }
+    }
+    Ok(())
 }
 
-/// The reverse of [`publish`]. What is not there any more is no error.
+/// The published ports of a container that has ended: their elements, and UDP flows to it, in one go
+/// however many ports. What is not there any more is no error.
+pub fn retire(socket: &mut Socket, elements: &[Element]) -> Result<()> {
+    delete(socket, elements)?;
+    let mut containers: Vec<_> = elements.iter().filter_map(Element::translation).collect();
+    containers.retain(|(proto, ..)| *proto == Proto::Udp);
+    containers.dedup_by_key(|(_, _, to)| *to);
+    containers.into_iter().try_for_each(|(proto, _, to)| nl::forget_container(socket, proto, to))
+}
+
+/// The reverse of [`publish`], for a container that goes on: connections to these ports end as well.
+/// What is not there any more is no error.
 pub fn withdraw(socket: &mut Socket, elements: &[Element]) -> Result<()> {
     delete(socket, elements)?;
-    forget_flows(socket, elements)
-}
-
-fn forget_flows(socket: &mut Socket, elements: &[Element]) -> Result<()> {
-    for (ipv4, ports) in elements.iter().filter_map(Element::udp_ports) {
-        nl::forget_udp_flows(socket, ipv4, ports)?;
+    for (proto, ports, to) in elements.iter().filter_map(Element::translation) {
+        nl::forget_flows(socket, proto, ports, nl::Towards::Container(to))?;
     }
     Ok(())
 }
@@ -175,9 +221,16 @@ pub fn has(socket: &mut Socket, element: &Element) -> Result<Option<bool>> {
     asked(socket.has_element(TABLE, &element.lower())?)
 }
 
-/// Is the table there at all? `None`: not allowed to ask.
+/// Is the table there, with these rules? `None`: not allowed to ask.
 pub fn is_loaded(socket: &mut Socket) -> Result<Option<bool>> {
-    asked(socket.has_table(TABLE)?)
+    has(socket, &Element::stamp())
+}
+
+/// Both questions at once: is the table there, does it know this network?
+pub fn knows(socket: &mut Socket, network: &Network) -> Result<(Option<bool>, Option<bool>)> {
+    let network = network_elements(network).swap_remove(0);
+    let [table, network] = socket.have_elements(TABLE, [&Element::stamp().lower(), &network.lower()])?;
+    Ok((asked(table)?, asked(network)?))
 }
 
 fn asked(answer: std::result::Result<(), i32>) -> Result<Option<bool>> {

@@ -5,13 +5,15 @@
 //! Only chains of our own table are touched, and no chain has a drop policy: an `accept` here
 //! cannot overrule another program's drop, and what is none of our business passes.
 
-use super::TABLE;
 use super::sets::{Family, Field, SETS, Shape};
+use super::{LAYOUT, TABLE};
 use nftables::batch::Batch;
 use nftables::expr::{
     CT, Expression, Fib, FibFlag, FibResult, Map, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix,
 };
-use nftables::schema::{self, Chain, NfCmd, NfListObject, Nftables, Rule, SetFlag, SetType, SetTypeValue, Table};
+use nftables::schema::{
+    self, Chain, FlushObject, NfCmd, NfListObject, Nftables, Rule, SetFlag, SetType, SetTypeValue, Table,
+};
 use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Match, NAT, NATFamily, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use std::collections::HashSet;
@@ -19,14 +21,43 @@ use std::collections::HashSet;
 type Expr = Expression<'static>;
 type Stmt = Statement<'static>;
 
-/// The whole table, to be loaded in one transaction where there is none.
-pub fn ruleset() -> Nftables<'static> {
+/// What becomes of a table that is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// It is an error: somebody else has just loaded it.
+    Create,
+    /// Its rules are written anew, its elements stay. Chains of these names are nobody's, and go.
+    Rewrite { strays: Vec<String> },
+    /// It goes, elements and all.
+    Replace,
+}
+
+/// The whole table, to be loaded in one transaction.
+pub fn ruleset(begin: &Begin) -> Nftables<'static> {
     let mut b = Builder(Batch::new());
-    let table = Table { family: NfFamily::INet, name: TABLE.into(), handle: None };
-    b.0.add_cmd(NfCmd::Create(NfListObject::Table(table)));
+    let table = || Table { family: NfFamily::INet, name: TABLE.into(), handle: None };
+    if *begin != Begin::Create {
+        b.0.add(NfListObject::Table(table()));
+    }
+    match begin {
+        Begin::Create => b.0.add_cmd(NfCmd::Create(NfListObject::Table(table()))),
+        Begin::Rewrite { strays } => {
+            b.0.add_cmd(NfCmd::Flush(FlushObject::Table(table())));
+            for stray in strays {
+                let (family, name) = (NfFamily::INet, stray.clone().into());
+                let chain = Chain { family, table: TABLE.into(), name, ..Default::default() };
+                b.0.add_cmd(NfCmd::Delete(NfListObject::Chain(chain)));
+            }
+        }
+        Begin::Replace => {
+            b.0.delete(NfListObject::Table(table()));
+            b.0.add(NfListObject::Table(table()));
+        }
+    }
     for shape in SETS {
         b.set(shape);
     }
+    b.stamp();
     addressed_past_the_rules(&mut b);
     forwarded(&mut b);
     to_the_host(&mut b);
@@ -129,6 +160,23 @@ fn published(b: &mut Builder) {
             b.rule(chain, vec![is(proto(), anonymous(&["tcp", "udp", "sctp"])), dnat], about);
         };
         let in_map = |key: Expr, map: &str| lookup(key, format!("{prefix}_{map}"));
+        // Narrower publishes first. Where numbers differ inside, the port map has the port too; where
+        // they do not, the port stays as it is.
+        let saddr = || if prefix == "publish4" { ip("saddr") } else { ip6("saddr") };
+        let by_iface = || concat(vec![meta(MetaKey::Iifname), saddr(), proto(), port()]);
+        let by_source = || concat(vec![saddr(), daddr(), proto(), port()]);
+        dnat(
+            in_map(by_iface(), "iface"),
+            Some(in_map(by_iface(), "iface_port")),
+            "published on an interface of the host, whatever its addresses",
+        );
+        dnat(in_map(by_iface(), "iface"), None, "the same, where ports keep their numbers");
+        dnat(
+            in_map(by_source(), "from"),
+            Some(in_map(by_source(), "from_port")),
+            "published for some only: for others the port is as closed as any",
+        );
+        dnat(in_map(by_source(), "from"), None, "the same, where ports keep their numbers");
         // The address as given beats any address. Two maps, one for the container's address and one
         // for its port, because nft before 1.0.8 crashes on a map to both when it is told in JSON.
         dnat(
@@ -212,6 +260,15 @@ impl Builder {
         });
     }
 
+    /// So that every start can ask, with one question, whether these are the rules it knows.
+    fn stamp(&mut self) {
+        let (family, table, name) = (NfFamily::INet, TABLE, "layout");
+        let set = schema::Set { family, table: table.into(), name: name.into(), ..Default::default() };
+        self.0.add_cmd(NfCmd::Flush(FlushObject::Set(Box::new(set))));
+        let elem = vec![Expression::Number(LAYOUT)].into();
+        self.0.add(NfListObject::Element(schema::Element { family, table: table.into(), name: name.into(), elem }));
+    }
+
     fn chain(&mut self, name: &'static str) {
         self.0.add(NfListObject::Chain(Chain {
             family: NfFamily::INet,
@@ -260,6 +317,7 @@ fn set_type(field: Field, family: Family) -> SetType {
         (Field::Proto, _) => SetType::InetProto,
         (Field::Port | Field::Ports, _) => SetType::InetService,
         (Field::Ifname, _) => SetType::Ifname,
+        (Field::Mark, _) => SetType::Mark,
     }
 }
 

@@ -1,21 +1,23 @@
 //! The names and shapes of every set and map in table `inet rrun`.
 
 /// A field of a key or a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     Addr4,
     Addr6,
-    /// A subnet, in an interval set.
+    /// A subnet, in an interval set; /0 is any address.
     Net,
     Proto,
     Port,
     /// An inclusive range, in an interval set.
     Ports,
     Ifname,
+    /// A plain number.
+    Mark,
 }
 
 /// A set (no data) or a map.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     pub name: &'static str,
     pub family: Family,
@@ -30,7 +32,7 @@ pub struct Shape {
 }
 
 /// Which of the two address types a key field [`Field::Net`] has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     V4,
     V6,
@@ -73,10 +75,11 @@ const fn portmap(name: &'static str, family: Family, key: &'static [Field], abou
     Shape { name, family, key, data: Some(Port), interval: false, counter: false, about }
 }
 
-use Field::{Addr4, Addr6, Ifname, Net, Port, Ports, Proto};
+use Field::{Addr4, Addr6, Ifname, Mark, Net, Port, Ports, Proto};
 
 /// In the order in which a listing should be read.
 pub const SETS: &[Shape] = &[
+    set("layout", Family::Both, &[Mark], "which rrun wrote these rules: one with others writes its own"),
     set("bridges", Family::Both, &[Ifname], "the bridges of rrun's networks"),
     set("internal", Family::Both, &[Ifname], "those of internal networks: nothing comes in, nothing goes out"),
     set(
@@ -130,6 +133,64 @@ pub const SETS: &[Shape] = &[
     publish("publish6_any", Family::V6, &[Proto, Port], Addr6, false, "-p 8080:80: to which container"),
     portmap("publish6_any_port", Family::V6, &[Proto, Port], "… and which of its ports"),
     publish("publish6_any_range", Family::V6, &[Proto, Ports], Addr6, true, "-p 8000-8499:8000-8499"),
+    publish(
+        "publish4_from",
+        Family::V4,
+        &[Net, Net, Proto, Ports],
+        Addr4,
+        true,
+        "-p 8080:80,from=10.0.0.0/8: who may come, to which address of the host, to which container",
+    ),
+    Shape {
+        interval: true,
+        ..portmap("publish4_from_port", Family::V4, &[Net, Net, Proto, Ports], "… and which of its ports, if another")
+    },
+    publish(
+        "publish4_iface",
+        Family::V4,
+        &[Ifname, Net, Proto, Ports],
+        Addr4,
+        true,
+        "-p iface=eth1:8080:80: by which interface, who may come, to which container",
+    ),
+    Shape {
+        interval: true,
+        ..portmap(
+            "publish4_iface_port",
+            Family::V4,
+            &[Ifname, Net, Proto, Ports],
+            "… and which of its ports, if another",
+        )
+    },
+    publish(
+        "publish6_from",
+        Family::V6,
+        &[Net, Net, Proto, Ports],
+        Addr6,
+        true,
+        "-p 8080:80,from=2001:db8::/32: who may come, to which address of the host, to which container",
+    ),
+    Shape {
+        interval: true,
+        ..portmap("publish6_from_port", Family::V6, &[Net, Net, Proto, Ports], "… and which of its ports, if another")
+    },
+    publish(
+        "publish6_iface",
+        Family::V6,
+        &[Ifname, Net, Proto, Ports],
+        Addr6,
+        true,
+        "-p iface=eth1:8080:80: by which interface, who may come, to which container",
+    ),
+    Shape {
+        interval: true,
+        ..portmap(
+            "publish6_iface_port",
+            Family::V6,
+            &[Ifname, Net, Proto, Ports],
+            "… and which of its ports, if another",
+        )
+    },
 ];
 
 #[cfg(test)]

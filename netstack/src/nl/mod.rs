@@ -11,7 +11,7 @@ mod redirect;
 mod route;
 mod socket;
 
-pub use conntrack::forget_udp_flows;
+pub use conntrack::{Towards, forget_container, forget_flows};
 pub use netns::{Visit, current};
 pub use nft::{Elem, NftBatch};
 pub use redirect::redirect;

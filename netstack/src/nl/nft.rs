@@ -10,7 +10,6 @@ use plan::Result;
 const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
-const NFT_MSG_GETTABLE: u16 = NFNL_SUBSYS_NFTABLES | 1;
 const NFT_MSG_NEWSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 12;
 const NFT_MSG_GETSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 13;
 const NFT_MSG_DELSETELEM: u16 = NFNL_SUBSYS_NFTABLES | 14;
@@ -105,16 +104,22 @@ impl Socket {
     /// Is this element in the kernel? The errno otherwise: ENOENT when the element, its set or the
     /// whole table is missing, EPERM without the privilege to ask.
     pub fn has_element(&mut self, table: &'static str, elem: &Elem) -> Result<std::result::Result<(), i32>> {
-        let mut buf = Vec::with_capacity(128);
-        elements_message(&mut buf, Verb::Get, 0, table, std::slice::from_ref(elem));
-        Ok(self.ask(buf)?.map(drop))
+        let [answer] = self.have_elements(table, [elem])?;
+        Ok(answer)
     }
 
-    /// Is table `inet <table>` in the kernel? As [`Socket::has_element`].
-    pub fn has_table(&mut self, table: &str) -> Result<std::result::Result<(), i32>> {
-        let mut buf = Vec::with_capacity(64);
-        message(&mut buf, NFT_MSG_GETTABLE, 0, 0, NFPROTO_INET, 0, |buf| string(buf, 1, table));
-        Ok(self.ask(buf)?.map(drop))
+    /// As [`Socket::has_element`], of several, in one question.
+    pub fn have_elements<const N: usize>(
+        &mut self,
+        table: &'static str,
+        elems: [&Elem; N],
+    ) -> Result<[std::result::Result<(), i32>; N]> {
+        let mut buf = Vec::with_capacity(128 * N);
+        for elem in elems {
+            elements_message(&mut buf, Verb::Get, 0, table, std::slice::from_ref(elem));
+        }
+        let mut answers = self.ask_all(buf, N)?.into_iter();
+        Ok(std::array::from_fn(|_| answers.next().unwrap_or(Err(libc::ENODATA)).map(drop)))
     }
 }
 

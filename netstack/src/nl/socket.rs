@@ -212,30 +212,39 @@ impl Socket {
         }
     }
 
-    /// Sends one raw request and returns the payload of its answer (after the netlink header), or
-    /// the errno. For requests with exactly one answer, such as "get set element".
-    pub(super) fn ask(&mut self, mut request: Vec<u8>) -> Result<std::result::Result<Vec<u8>, i32>> {
-        let seq = self.seq;
-        self.seq = self.seq.wrapping_add(1);
-        request[8..12].copy_from_slice(&seq.to_ne_bytes());
-        self.send(&request)?;
+    /// Sends `n` raw requests at once and returns the payloads of their answers (after the netlink
+    /// header), or errnos. For requests with exactly one answer, such as "get set element".
+    pub(super) fn ask_all(
+        &mut self,
+        mut requests: Vec<u8>,
+        n: usize,
+    ) -> Result<Vec<std::result::Result<Vec<u8>, i32>>> {
+        let base = self.seq;
+        self.seq = self.seq.wrapping_add(n as u32);
+        let (mut at, mut k) = (0, 0);
+        while at < requests.len() {
+            requests[at + 8..at + 12].copy_from_slice(&base.wrapping_add(k).to_ne_bytes());
+            k += 1;
+            at += align(read_u32(&requests, at) as usize);
+        }
+        self.send(&requests)?;
+        let mut answers = vec![None; n];
         let mut buf = vec![0u8; 16 * 1024];
-        loop {
-            let n = self.receive(&mut buf)?;
+        while answers.iter().any(Option::is_none) {
+            let len = self.receive(&mut buf)?;
             let mut at = 0;
-            while let Some(m) = Message::at(&buf[..n], at) {
-                let start = at;
+            while let Some(m) = Message::at(&buf[..len], at) {
+                let payload = &buf[at + HEADER..at + m.len];
                 at += align(m.len);
-                if m.seq != seq {
-                    continue;
+                if let Some(answer) = answers.get_mut(m.seq.wrapping_sub(base) as usize) {
+                    *answer = Some(match m.kind {
+                        NLMSG_ERROR => Err(m.failure().map_or(libc::ENODATA, |(e, _)| e)),
+                        _ => Ok(payload.to_vec()),
+                    });
                 }
-                if m.kind != NLMSG_ERROR {
-                    return Ok(Ok(buf[start + HEADER..start + m.len].to_vec()));
-                }
-                let errno = m.failure().map_or(libc::ENODATA, |(e, _)| e);
-                return Ok(Err(errno));
             }
         }
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// The index of an interface, `None` when there is none of that name.

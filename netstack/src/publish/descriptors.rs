@@ -27,16 +27,18 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(wanted: u64) -> Room {
+    /// For `wanted` sockets beside `held` ones.
+    pub fn new(wanted: u64, held: u64) -> Room {
         let now = getrlimit(Resource::Nofile);
         let limit = now.current.unwrap_or(u64::MAX);
-        if wanted <= FEW {
+        let all = wanted + held;
+        if all <= FEW {
             return Room { sockets: wanted, limit, high: false, before: None };
         }
-        let raised = BASE + wanted > limit && raise();
+        let raised = BASE + all > limit && raise();
         let limit = if raised { now.maximum.unwrap_or(u64::MAX) } else { limit };
-        let high = BASE + wanted <= limit;
-        let sockets = if high { wanted } else { wanted.min(limit.saturating_sub(HEADROOM)) };
+        let high = BASE + all <= limit;
+        let sockets = if high { wanted } else { wanted.min(limit.saturating_sub(HEADROOM + held)) };
         Room { sockets, limit, high, before: raised.then_some(now) }
     }
 

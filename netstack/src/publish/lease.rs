@@ -1,6 +1,6 @@
 //! Port leases: which container holds which host ports, as files that outlive its monitor.
 //!
-//! `<state>/ports/<proto>/<hundred>xx/<address>:<port or range>`, content: the container's ID. A
+//! `<state>/ports/<proto>/<hundred>xx/<address>[%<interface>]:<port or range>`, content: the container's ID. A
 //! range is one lease however long it is, entered once under each hundred it touches, so that a
 //! conflict check reads a handful of names and not every port published on the machine.
 
@@ -16,21 +16,25 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// One address and range of ports, as leased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub proto: Proto,
     pub ip: IpAddr,
+    /// Of this interface only.
+    pub iface: Option<String>,
     pub ports: (u16, u16),
 }
 
 impl Lease {
     /// The first port both claim, if they claim one: same protocol and family, equal or
-    /// unspecified address.
+    /// unspecified address, not two different interfaces. So the kernel decides about sockets, too.
     fn clash(&self, other: &Lease) -> Option<u16> {
         let addresses = self.ip == other.ip
             || (self.ip.is_ipv4() == other.ip.is_ipv4() && (self.ip.is_unspecified() || other.ip.is_unspecified()));
+        let interfaces = self.iface.is_none() || other.iface.is_none() || self.iface == other.iface;
         let first = self.ports.0.max(other.ports.0);
-        (self.proto == other.proto && addresses && first <= self.ports.1.min(other.ports.1)).then_some(first)
+        (self.proto == other.proto && addresses && interfaces && first <= self.ports.1.min(other.ports.1))
+            .then_some(first)
     }
 
     fn file_name(&self) -> String {
@@ -38,6 +42,7 @@ impl Lease {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
+        let ip = self.iface.iter().fold(ip, |ip, iface| format!("{ip}%{iface}"));
         match self.ports {
             (lo, hi) if lo == hi => format!("{ip}:{lo}"),
             (lo, hi) => format!("{ip}:{lo}-{hi}"),
@@ -47,9 +52,10 @@ impl Lease {
     /// `None` for a file that is not a lease: somebody else's, left alone.
     fn from_file_name(proto: Proto, name: &str) -> Option<Lease> {
         let (ip, ports) = name.rsplit_once(':')?;
+        let (ip, iface) = ip.split_once('%').map_or((ip, None), |(ip, iface)| (ip, Some(iface.to_owned())));
         let ip = ip.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
         let (lo, hi) = ports.split_once('-').unwrap_or((ports, ports));
-        Some(Lease { proto, ip, ports: (lo.parse().ok()?, hi.parse().ok()?) })
+        Some(Lease { proto, ip, iface, ports: (lo.parse().ok()?, hi.parse().ok()?) })
     }
 }
 
@@ -66,7 +72,7 @@ pub struct Held {
 pub struct Leases<'a> {
     state: &'a Path,
     owner: &'a str,
-    /// Files of this very reservation, as opposed to stale ones of the same owner.
+    /// Files that the owner holds, as opposed to stale ones of its earlier life.
     fresh: HashSet<PathBuf>,
     _lock: OwnedFd,
 }
@@ -85,6 +91,11 @@ impl<'a> Leases<'a> {
         .doing(|| format!("open {}", dir.display()))?;
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).doing(|| format!("lock {}", dir.display()))?;
         Ok(Leases { state, owner, fresh: HashSet::new(), _lock: lock })
+    }
+
+    /// These are the owner's own, from before and still held.
+    pub fn keep<'f>(&mut self, files: impl Iterator<Item = &'f PathBuf>) {
+        self.fresh.extend(files.cloned());
     }
 
     /// Takes the lease, or says who has it. Leases of containers that are gone, and stale ones of
@@ -199,7 +210,7 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_strangers_are_ignored() {
-        for name in ["0.0.0.0:80", "[::]:80", "[2001:db8::5]:8000-8100", "127.0.0.1:1-65535"] {
+        for name in ["0.0.0.0:80", "[::]:80", "[2001:db8::5]:8000-8100", "127.0.0.1:1-65535", "[::]%eth0.7:80"] {
             assert_eq!(lease(name).file_name(), name);
         }
         for stranger in ["README", "0.0.0.0", "x:80", "0.0.0.0:http", "0.0.0.0:80-"] {
@@ -217,6 +228,9 @@ mod tests {
             ("[::]:80", "[::1]:80", Some(80)),
             ("0.0.0.0:80-90", "192.0.2.1:90-99", Some(90)),
             ("0.0.0.0:80-90", "0.0.0.0:91-99", None),
+            ("0.0.0.0%eth0:80", "0.0.0.0%eth1:80", None),
+            ("0.0.0.0%eth0:80", "0.0.0.0%eth0:80", Some(80)),
+            ("0.0.0.0%eth0:80", "127.0.0.1:80", Some(80)),
         ] {
             assert_eq!(lease(a).clash(&lease(b)), first, "{a} {b}");
             assert_eq!(lease(b).clash(&lease(a)), first, "{b} {a}");

@@ -11,11 +11,15 @@ mod descriptors;
 mod holder;
 mod lease;
 mod parse;
+mod ports;
+mod reach;
 mod relay;
 mod reserve;
 mod socket;
 
 pub use lease::release;
 pub use parse::{parse, parse_expose};
+pub use ports::{Leaving, Ports, is_meant, not_published};
+pub use reach::Reach;
 pub use relay::Target;
-pub use reserve::{Ports, preview, reserve};
+pub use reserve::{preview, reserve};

@@ -1,7 +1,9 @@
-//! The grammar of `-p`: `[IP:][hostPort[-hi]:]containerPort[-hi][/proto]`, and the long form
-//! `published=…,target=…,protocol=…,mode=…`. Pure; the texts of the errors are Docker's.
+//! The grammar of `-p`: `[IP:|iface=NAME:][hostPort[-hi]:]containerPort[-hi][/proto][,from=CIDR]…`,
+//! and the long form `published=…,target=…,protocol=…,mode=…,from=…,iface=…`. Pure; the texts of the
+//! errors are Docker's.
 
 use crate::model::{PortSpec, Proto};
+use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use std::net::IpAddr;
 
@@ -13,7 +15,7 @@ const FORMS: &str =
 /// Host port 0 and an absent host port both mean "any free port". A host range before a single
 /// container port means "the first free port of the range".
 pub fn parse(spec: &str) -> Result<Vec<PortSpec>> {
-    let short = if spec.contains('=') { from_long_form(spec)? } else { spec.to_owned() };
+    let Fields { short, iface, from } = fields(spec)?;
     let (ip, host, container) = split(&short);
     let (container, proto) = split_proto(container);
 
@@ -39,7 +41,111 @@ pub fn parse(spec: &str) -> Result<Vec<PortSpec>> {
         ))
         .with_hint("give both ranges the same length, or one container port and a host range to choose from"));
     }
-    Ok(vec![PortSpec { host_ip, host: host_range, container: container_range, proto: protocol(proto)? }])
+    if let (Some(ip), Some(iface)) = (host_ip, &iface) {
+        return Err(Error::invalid(format!("conflicting options: host address {ip} and interface {iface}"))
+            .with_hint("publish on an address of the host, or on an interface, whatever its addresses are"));
+    }
+    if let Some(ip) = host_ip
+        && !from.is_empty()
+        && from.iter().all(|net| net.is_ipv4() != ip.is_ipv4())
+    {
+        return Err(Error::invalid(format!("invalid from address: {}: nobody could reach {ip} from there", from[0]))
+            .with_hint("name sources of the same family as the host address"));
+    }
+    Ok(vec![PortSpec { host_ip, host: host_range, container: container_range, proto: protocol(proto)?, iface, from }])
+}
+
+/// A value of `-p`, taken apart at its commas.
+struct Fields {
+    /// `[IP:][hostPort:]containerPort[/proto]`.
+    short: String,
+    iface: Option<String>,
+    from: Vec<IpNetwork>,
+}
+
+fn fields(spec: &str) -> Result<Fields> {
+    let mut fields = Fields { short: spec.to_owned(), iface: None, from: Vec::new() };
+    if !spec.contains('=') {
+        return Ok(fields);
+    }
+    let (first, rest) = spec.split_once(',').map_or((spec, None), |(first, rest)| (first, Some(rest)));
+    let (short, rest) = match first.strip_prefix("iface=").and_then(|f| f.split_once(':')) {
+        Some((iface, ports)) => {
+            fields.iface = Some(interface(iface)?);
+            (ports.to_owned(), rest)
+        }
+        None if !first.contains('=') => (first.to_owned(), rest),
+        None => (String::new(), Some(spec)),
+    };
+    let long = short.is_empty() && fields.iface.is_none();
+    let (mut published, mut target, mut protocol) = ("", "", "tcp");
+    for field in rest.into_iter().flat_map(|r| r.split(',')) {
+        let (key, value) = match field.split_once('=') {
+            Some((k, v)) if !k.is_empty() => (k, v),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "invalid publish opts format (should be name=value but got '{field}')"
+                ))
+                .with_hint("write for example published=8080,target=80,protocol=tcp or 8080:80,from=10.0.0.0/8"));
+            }
+        };
+        match key.to_ascii_lowercase().as_str() {
+            "published" if long => published = value,
+            "target" if long => target = value,
+            "protocol" if long => protocol = value,
+            // How a cluster would publish: on one host both mean the same.
+            "mode" if long && matches!(value, "host" | "ingress") => {}
+            "mode" if long => {
+                return Err(Error::invalid(format!(
+                    "invalid publish mode value ({value}): must be either 'ingress' or 'host'"
+                ))
+                .with_hint("leave mode out: on one host both mean the same"));
+            }
+            "from" => fields.from.push(source(value)?),
+            "iface" if fields.iface.is_none() => fields.iface = Some(interface(value)?),
+            _ => {
+                return Err(Error::invalid(format!("invalid field key {key}")).with_hint(
+                    "the fields of --publish are published, target, protocol, mode, from and iface; of its short form from and iface",
+                ));
+            }
+        }
+    }
+    fields.short = if long { format!("{published}:{target}/{protocol}") } else { short };
+    fields.from = without_nested(fields.from);
+    Ok(fields)
+}
+
+/// A network, or one address, that may connect.
+fn source(text: &str) -> Result<IpNetwork> {
+    let net = text.parse::<IpNetwork>().ok().and_then(|net| IpNetwork::new(net.network(), net.prefix()).ok());
+    net.ok_or_else(|| {
+        Error::invalid(format!("invalid from address: {}", text.escape_debug()))
+            .with_hint("name a network or an address (names are not looked up): from=10.0.0.0/8, from=2001:db8::/32")
+    })
+}
+
+/// Overlapping intervals have no place in one set, and mean nothing more than the wider one.
+fn without_nested(mut nets: Vec<IpNetwork>) -> Vec<IpNetwork> {
+    nets.sort_by_key(|net| net.prefix());
+    let mut kept: Vec<IpNetwork> = Vec::new();
+    for net in nets {
+        if !kept.iter().any(|wide| wide.contains(net.ip())) {
+            kept.push(net);
+        }
+    }
+    kept.sort();
+    kept
+}
+
+fn interface(name: &str) -> Result<String> {
+    let valid = !name.is_empty()
+        && name.len() < libc::IFNAMSIZ
+        && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'"' | b'%' | b','));
+    if valid {
+        return Ok(name.to_owned());
+    }
+    Err(Error::invalid(format!("invalid interface name {name:?}"))
+        .with_hint("`ip link` lists the host's interfaces; write iface=eth1:8080:80"))
 }
 
 /// Parses one `--expose` value (or an image's `ExposedPorts` key): `80`, `80-90/udp`.
@@ -50,40 +156,6 @@ pub fn parse_expose(spec: &str) -> Result<((u16, u16), Proto)> {
         None => Err(Error::invalid(format!("invalid range format for --expose: {spec}"))
             .with_hint("write a port or a range, with or without a protocol: 80, 53/udp, 8000-8010")),
     }
-}
-
-/// Turns `published=8080,target=80,protocol=udp` into the short form. `mode` says how a cluster
-/// would publish; on one host `host` and `ingress` are the same.
-fn from_long_form(spec: &str) -> Result<String> {
-    let (mut published, mut target, mut protocol) = ("", "", "tcp");
-    for field in spec.split(',') {
-        let (key, value) = match field.split_once('=') {
-            Some((k, v)) if !k.is_empty() => (k, v),
-            _ => {
-                return Err(Error::invalid(format!(
-                    "invalid publish opts format (should be name=value but got '{field}')"
-                ))
-                .with_hint("write for example published=8080,target=80,protocol=tcp"));
-            }
-        };
-        match key.to_ascii_lowercase().as_str() {
-            "published" => published = value,
-            "target" => target = value,
-            "protocol" => protocol = value,
-            "mode" if matches!(value, "host" | "ingress") => {}
-            "mode" => {
-                return Err(Error::invalid(format!(
-                    "invalid publish mode value ({value}): must be either 'ingress' or 'host'"
-                ))
-                .with_hint("leave mode out: on one host both mean the same"));
-            }
-            _ => {
-                return Err(Error::invalid(format!("invalid field key {key}"))
-                    .with_hint("the fields of --publish are published, target, protocol and mode"));
-            }
-        }
-    }
-    Ok(format!("{published}:{target}/{protocol}"))
 }
 
 /// The container port is what follows the last colon, the host port what precedes it, and all the
@@ -149,7 +221,10 @@ mod tests {
                 .map(|s| {
                     let r = |(lo, hi): (u16, u16)| if lo == hi { lo.to_string() } else { format!("{lo}-{hi}") };
                     let ip = s.host_ip.map_or("*".to_owned(), |ip| ip.to_string());
-                    format!("{ip}|{}|{}|{:?}", s.host.map_or("any".to_owned(), r), r(s.container), s.proto)
+                    let iface = s.iface.as_ref().map_or(String::new(), |i| format!("|{i}"));
+                    let from: String = s.from.iter().map(|net| format!("|{net}")).collect();
+                    let host = s.host.map_or("any".to_owned(), r);
+                    format!("{ip}|{host}|{}|{:?}{iface}{from}", r(s.container), s.proto)
                 })
                 .collect::<Vec<_>>()
                 .join(" "),
@@ -192,6 +267,14 @@ mod tests {
             ("target=53,published=5353,protocol=udp,mode=host", "*|5353|53|Udp"),
             ("published=127.0.0.1:8080,target=80,mode=ingress", "127.0.0.1|8080|80|Tcp"),
             ("published=8000-8002,target=80-82", "*|8000-8002|80-82|Tcp"),
+            ("8080:80,from=10.0.0.0/8", "*|8080|80|Tcp|10.0.0.0/8"),
+            ("[::]:53:53/udp,from=2001:db8::1,from=fd00::/8", "::|53|53|Udp|2001:db8::1/128|fd00::/8"),
+            ("8080:80,from=10.1.2.3/16,from=10.0.0.0/8,from=10.0.0.0/8,from=::1", "*|8080|80|Tcp|10.0.0.0/8|::1/128"),
+            ("published=8080,target=80,protocol=tcp,from=10.0.0.0/8", "*|8080|80|Tcp|10.0.0.0/8"),
+            ("iface=eth1:8080:80", "*|8080|80|Tcp|eth1"),
+            ("iface=eth0.7:80/udp,from=192.0.2.0/24", "*|any|80|Udp|eth0.7|192.0.2.0/24"),
+            ("8080:80,iface=eth1", "*|8080|80|Tcp|eth1"),
+            ("iface=eth1,published=8080,target=80", "*|8080|80|Tcp|eth1"),
         ] {
             assert_eq!(show(spec), want, "{spec}");
         }
@@ -232,7 +315,18 @@ mod tests {
                 "published=8080,target=80,mode=swarm",
                 "invalid publish mode value (swarm): must be either 'ingress' or 'host'",
             ),
-            ("published=8080,target=80,iface=eth1", "invalid field key iface"),
+            ("published=8080,target=80,colour=red", "invalid field key colour"),
+            ("8080:80,published=1", "invalid field key published"),
+            ("8080:80,from=10.0.0.0/33", "invalid from address: 10.0.0.0/33"),
+            ("8080:80,from=localhost", "invalid from address: localhost"),
+            ("8080:80,from", "invalid containerPort: 80,from"),
+            (
+                "8080:80,from=10.0.0.0/8,10.0.0.0/8",
+                "invalid publish opts format (should be name=value but got '10.0.0.0/8')",
+            ),
+            ("127.0.0.1:8080:80,from=::1", "invalid from address: ::1/128: nobody could reach 127.0.0.1 from there"),
+            ("iface=eth1:127.0.0.1:8080:80", "conflicting options: host address 127.0.0.1 and interface eth1"),
+            ("iface=a_name_too_long_for_linux:80", "invalid interface name \"a_name_too_long_for_linux\""),
         ] {
             assert_eq!(show(spec), want, "{spec:?}");
         }

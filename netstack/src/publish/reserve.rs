@@ -1,91 +1,26 @@
 //! Chooses host ports and holds them: a lease against other containers, a socket against the
 //! programs of the host.
 
-use super::descriptors::{self, Room};
+use super::descriptors::Room;
+use super::holder;
 use super::lease::{self, Held, Lease, Leases};
+use super::ports::{HeldSocket, Ports, Taken};
 use super::socket::{self, Scope};
-use super::{holder, relay};
 use crate::model::{PortBinding, PortSpec, Proto};
-use crate::poll::Interest;
-use plan::{Error, HostThing, Result, ResultExt};
+use crate::nl::Socket;
+use ipnetwork::IpNetwork;
+use plan::{Error, Result, ResultExt};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Blocks of free ports tried in a row before a range without host ports is scattered.
 const BLOCK_TRIES: usize = 16;
 /// Free ports the kernel proposes but a container without a monitor still leases.
 const PICK_TRIES: usize = 256;
-
-/// Reserved host ports, held for as long as this value lives. The leases outlive it: they are in
-/// the undo list, so that the ports of a container whose monitor was killed stay taken.
-#[derive(Debug)]
-pub struct Ports {
-    /// In the order of the `-p` flags; without an address IPv4 precedes IPv6.
-    pub bindings: Vec<PortBinding>,
-    /// What could not be done but need not stop the container, one line each.
-    pub warnings: Vec<String>,
-    owner: String,
-    files: Vec<PathBuf>,
-    sockets: Vec<HeldSocket>,
-    relay: Option<relay::Relay>,
-}
-
-/// A bound socket and what it stands for.
-#[derive(Debug)]
-pub(super) struct HeldSocket {
-    pub socket: OwnedFd,
-    pub proto: Proto,
-    pub scope: Scope,
-    pub container_port: u16,
-}
-
-impl Ports {
-    /// The lease files, for `undo.json`.
-    pub fn undo(&self) -> Vec<HostThing> {
-        let lease = |path: &PathBuf| HostThing::Lease { path: path.clone(), owner: self.owner.clone() };
-        self.files.iter().map(lease).collect()
-    }
-
-    /// Relays what DNAT cannot deliver (see [`relay`]) to the container's addresses. Called when
-    /// the firewall's elements are in place, and again when the addresses have changed.
-    pub fn serve(&mut self, target: relay::Target) -> Result<()> {
-        match &mut self.relay {
-            Some(relay) => relay.retarget(&self.sockets, target)?,
-            None => self.relay = relay::Relay::start(&self.sockets, target)?,
-        }
-        if self.relay.is_some() {
-            // Two descriptors a connection. The container has its own limit by now.
-            descriptors::raise();
-        }
-        Ok(())
-    }
-
-    /// What to poll for the relay; `None` when there is nothing to relay.
-    pub fn interest(&self) -> Option<Interest> {
-        self.relay.as_ref().map(relay::Relay::interest)
-    }
-
-    /// When [`Ports::ready`] wants to be called at the latest.
-    pub fn timeout(&self) -> Option<Duration> {
-        self.relay.as_ref().and_then(relay::Relay::timeout)
-    }
-
-    /// Relays without ever blocking; to be called on readiness and on timeout.
-    pub fn ready(&mut self) {
-        if let Some(relay) = &mut self.relay {
-            relay.ready(&self.sockets);
-        }
-    }
-
-    /// Gives leases and sockets back.
-    pub fn release(self) -> Result<()> {
-        self.files.iter().try_for_each(|file| lease::release(file, &self.owner))
-    }
-}
 
 /// Reserves the host ports of `specs` for container `owner` (its full ID).
 ///
@@ -93,15 +28,21 @@ impl Ports {
 /// flag takes what a later one names. `default_ip` stands in for an absent address; without it a
 /// port is published on 0.0.0.0 and [::] under the same number. Either all is taken or nothing.
 pub fn reserve(state: &Path, owner: &str, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Ports> {
-    let mut r = Reservation::begin(owner, specs, default_ip)?;
+    beside(state, specs, default_ip, &Ports::none(owner))
+}
+
+/// As [`reserve`], for a container that holds ports already.
+pub(super) fn beside(state: &Path, specs: &[PortSpec], default_ip: Option<IpAddr>, already: &Ports) -> Result<Ports> {
+    let mut r = Reservation::begin(already, specs, default_ip)?;
     if specs.is_empty() {
         return Ok(r.ports);
     }
-    let mut leases = Leases::lock(state, owner)?;
+    let mut leases = Leases::lock(state, &already.owner)?;
+    leases.keep(already.files());
     match r.take_all(&mut leases, specs) {
         Ok(()) => Ok(r.ports),
         Err(refused) => {
-            let error = refused.into_error(state, owner);
+            let error = refused.into_error(state, &already.owner);
             match r.ports.release() {
                 Ok(()) => Err(error),
                 Err(e) => Err(error.with_note(e.to_string())),
@@ -119,7 +60,7 @@ pub fn preview(specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Vec<Por
         let length = spec.container.1 - spec.container.0;
         let first = match spec.host {
             Some((first, _)) => first,
-            None => match socket::hold(spec.proto, scope, ipv6, 0) {
+            None => match socket::hold(spec.proto, scope, spec.iface.as_deref(), ipv6, 0) {
                 Ok(Some(probe)) => {
                     let port = socket::local_port(&probe).doing(|| "choose a free port")?;
                     port.min(u16::MAX - length)
@@ -197,17 +138,10 @@ struct Reservation {
 }
 
 impl Reservation {
-    fn begin(owner: &str, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Reservation> {
+    fn begin(already: &Ports, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Reservation> {
         let wanted: u64 = specs.iter().map(|s| u64::from(s.container.1 - s.container.0) + 1).sum();
-        let room = Room::new(wanted);
-        let mut ports = Ports {
-            bindings: Vec::new(),
-            warnings: Vec::new(),
-            owner: owner.to_owned(),
-            files: Vec::new(),
-            sockets: Vec::new(),
-            relay: None,
-        };
+        let room = Room::new(wanted, already.held() as u64);
+        let mut ports = Ports::none(&already.owner);
         if room.sockets < wanted {
             ports.warnings.push(format!(
                 "{} of {wanted} published ports are reserved against other containers only, not against programs of the host: the open-files limit is {} (raise it with ulimit -Hn)",
@@ -227,8 +161,10 @@ impl Reservation {
     fn take_all(&mut self, leases: &mut Leases, specs: &[PortSpec]) -> Result<(), Refused> {
         // The same fixed publish written twice is one publish.
         let mut seen = HashSet::new();
-        let is_first = |s: &PortSpec| !is_fixed(s) || seen.insert((s.host_ip, s.host, s.container, s.proto));
-        let first: Vec<bool> = specs.iter().map(is_first).collect();
+        let first: Vec<bool> = specs
+            .iter()
+            .map(|s| !is_fixed(s) || seen.insert((s.host_ip, &s.iface, s.host, s.container, s.proto)))
+            .collect();
         let mut order: Vec<usize> = (0..specs.len()).filter(|&i| first[i]).collect();
         order.sort_by_key(|&i| match specs[i].host {
             Some(_) if is_fixed(&specs[i]) => 0,
@@ -301,7 +237,7 @@ impl Reservation {
         let length = container.1 - container.0;
         let range = ephemeral_range();
         for attempt in 0..tries {
-            let (first, socket) = match socket::hold(spec.proto, scope, self.ipv6, 0) {
+            let (first, socket) = match socket::hold(spec.proto, scope, spec.iface.as_deref(), self.ipv6, 0) {
                 Ok(Some(socket)) => (socket::local_port(&socket).doing(|| "choose a free port")?, Some(socket)),
                 // No such protocol in this kernel: only the leases decide.
                 Ok(None) => (range.0.saturating_add(attempt as u16), None),
@@ -327,58 +263,85 @@ impl Reservation {
         container: (u16, u16),
         first: Option<OwnedFd>,
     ) -> Result<(), Refused> {
-        let before = (self.ports.files.len(), self.ports.sockets.len(), self.budget);
-        let taken = self.lease(leases, spec, host).and_then(|()| self.bind(spec, host, container, first));
-        if taken.is_err() {
-            for file in self.ports.files.split_off(before.0) {
-                leases.give_back(&file)?;
+        let before = (self.ports.sockets.len(), self.budget);
+        let mut taken = Taken {
+            proto: spec.proto,
+            scope: scope(spec, self.default_ip),
+            iface: spec.iface.clone(),
+            host,
+            container,
+            files: Vec::new(),
+            sockets: Vec::new(),
+        };
+        match self.lease(leases, &mut taken).and_then(|()| self.bind(spec, &taken, first)) {
+            Ok(()) => {
+                taken.sockets = (before.0..self.ports.sockets.len()).collect();
+                self.ports.taken.push(taken);
+                Ok(())
             }
-            self.ports.sockets.truncate(before.1);
-            self.budget = before.2;
+            Err(refused) => {
+                for file in taken.files {
+                    leases.give_back(&file)?;
+                }
+                self.ports.sockets.truncate(before.0);
+                self.budget = before.1;
+                Err(refused)
+            }
         }
-        taken
     }
 
-    fn lease(&mut self, leases: &mut Leases, spec: &PortSpec, host: (u16, u16)) -> Result<(), Refused> {
-        for ip in scope(spec, self.default_ip).addresses(self.ipv6) {
-            let lease = Lease { proto: spec.proto, ip, ports: host };
-            let taken = leases.take(&lease, &mut self.ports.files)?;
-            taken.map_err(|held| Refused::Leased(spec.proto, held))?;
+    fn lease(&mut self, leases: &mut Leases, taken: &mut Taken) -> Result<(), Refused> {
+        for ip in taken.scope.addresses(self.ipv6) {
+            let lease = Lease { proto: taken.proto, ip, iface: taken.iface.clone(), ports: taken.host };
+            leases.take(&lease, &mut taken.files)?.map_err(|held| Refused::Leased(taken.proto, held))?;
         }
         Ok(())
     }
 
-    fn bind(
-        &mut self,
-        spec: &PortSpec,
-        host: (u16, u16),
-        container: (u16, u16),
-        mut first: Option<OwnedFd>,
-    ) -> Result<(), Refused> {
-        let scope = scope(spec, self.default_ip);
-        for (port, container_port) in (host.0..=host.1).zip(container.0..) {
+    fn bind(&mut self, spec: &PortSpec, taken: &Taken, mut first: Option<OwnedFd>) -> Result<(), Refused> {
+        let Taken { proto, scope, .. } = *taken;
+        let from: Arc<[IpNetwork]> = spec.from.as_slice().into();
+        for (port, container_port) in (taken.host.0..=taken.host.1).zip(taken.container.0..) {
             if self.budget == 0 {
                 break;
             }
             let socket = match first.take() {
                 Some(socket) => socket,
-                None => match socket::hold(spec.proto, scope, self.ipv6, port) {
+                None => match socket::hold(proto, scope, spec.iface.as_deref(), self.ipv6, port) {
                     Ok(Some(socket)) => socket,
-                    Ok(None) => break,
+                    Ok(None) => {
+                        self.without_interface(spec);
+                        break;
+                    }
                     Err(errno) => return Err(self.kernel(spec, scope, port, errno)),
                 },
             };
             let socket = self.room.place(socket).doing(|| format!("hold port {port}"))?;
             self.budget -= 1;
-            self.ports.sockets.push(HeldSocket { socket, proto: spec.proto, scope, container_port });
+            let held = HeldSocket { socket, proto, scope, container_port, from: Arc::clone(&from) };
+            self.ports.sockets.push(Some(held));
         }
         Ok(())
+    }
+
+    /// The rules match its name, so nothing is lost when it comes later, as a VPN's does.
+    fn without_interface(&mut self, spec: &PortSpec) {
+        if let Some(iface) = &spec.iface
+            && matches!(Socket::route().and_then(|s| s.ifindex(iface)), Ok(None))
+        {
+            let warning =
+                format!("interface {iface} is not there yet: what is published on it is reachable when it is");
+            if !self.ports.warnings.contains(&warning) {
+                self.ports.warnings.push(warning);
+            }
+        }
     }
 
     /// Which address of a dual-stack socket was refused? Asked one by one, on the error path.
     fn kernel(&self, spec: &PortSpec, scope: Scope, port: u16, errno: Errno) -> Refused {
         let addresses = scope.addresses(self.ipv6);
-        let taken = |ip: &&IpAddr| socket::hold(spec.proto, Scope::One(**ip), self.ipv6, port).is_err();
+        let iface = spec.iface.as_deref();
+        let taken = |ip: &&IpAddr| socket::hold(spec.proto, Scope::One(**ip), iface, self.ipv6, port).is_err();
         let ip = addresses.iter().find(taken).unwrap_or(&addresses[0]);
         Refused::Kernel { proto: spec.proto, at: SocketAddr::new(*ip, port), errno }
     }
@@ -404,7 +367,12 @@ fn push_bindings(
     container: (u16, u16),
 ) {
     for host_ip in addresses {
-        bindings.push(PortBinding { host_ip, host, container, proto: spec.proto });
+        let from: Vec<IpNetwork> = spec.from.iter().filter(|n| n.is_ipv4() == host_ip.is_ipv4()).copied().collect();
+        // Only sources of the other family may come: on this address it is published for nobody.
+        if from.is_empty() && !spec.from.is_empty() {
+            continue;
+        }
+        bindings.push(PortBinding { host_ip, host, container, proto: spec.proto, iface: spec.iface.clone(), from });
     }
 }
 

@@ -8,8 +8,10 @@
 //! filter on each (the kernel allocates and JITs a program a socket) and 3.7 ms with a socket a family.
 
 use crate::model::Proto;
+use nix::sys::socket as sys;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -37,9 +39,10 @@ pub fn host_has_ipv6() -> bool {
     open(Proto::Udp, AddressFamily::INET6).is_ok()
 }
 
-/// Binds `port` (0: the kernel chooses one, outside `ip_local_reserved_ports`).
-/// `Ok(None)`: this kernel lacks the protocol (SCTP), there is nothing to reserve against.
-pub fn hold(proto: Proto, scope: Scope, ipv6: bool, port: u16) -> Result<Option<OwnedFd>, Errno> {
+/// Binds `port` (0: the kernel chooses one, outside `ip_local_reserved_ports`), of one interface if
+/// one is named. `Ok(None)`: this kernel lacks the protocol (SCTP), or the host the interface, and
+/// there is nothing to reserve against.
+pub fn hold(proto: Proto, scope: Scope, iface: Option<&str>, ipv6: bool, port: u16) -> Result<Option<OwnedFd>, Errno> {
     let (address, dual) = match scope {
         Scope::One(ip) => (ip, false),
         Scope::Any if ipv6 => (Ipv6Addr::UNSPECIFIED.into(), true),
@@ -52,6 +55,13 @@ pub fn hold(proto: Proto, scope: Scope, ipv6: bool, port: u16) -> Result<Option<
     };
     if family == AddressFamily::INET6 {
         sockopt::set_ipv6_v6only(&socket, !dual)?;
+    }
+    if let Some(iface) = iface {
+        let raw = |e: nix::errno::Errno| Errno::from_raw_os_error(e as i32);
+        match sys::setsockopt(&socket, sys::sockopt::BindToDevice, &OsString::from(iface)).map_err(raw) {
+            Err(Errno::NODEV) => return Ok(None),
+            other => other?,
+        }
     }
     if proto == Proto::Udp {
         sockopt::set_socket_recv_buffer_size(&socket, 0)?;

@@ -1,17 +1,19 @@
 //! The networking of a running container, held by its monitor.
 
 use super::announce::Announcer;
+use super::ports::exactly;
 use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
 use crate::apply;
 use crate::dns::{self, SharedNetwork};
 use crate::driver::bridge;
 use crate::firewall::{self, Element};
-use crate::model::{Endpoint, PortBinding, PortSpec};
-use crate::networks::{Netstack, VERSION, is_predefined, read_json, write_json};
+use crate::model::{Endpoint, PortBinding};
+use crate::networks::{Netstack, VERSION, is_predefined, read_json};
 use crate::nl::{self, Socket, Visit};
 use crate::poll::Interest;
 use crate::publish::{self, Ports};
 use plan::{Error, Result, ResultExt};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -27,16 +29,16 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What a container needs of its monitor for as long as it runs: bound host ports, relays, the
 /// resolver, and the one socket that added its firewall elements and will delete them.
 pub struct Sandbox {
-    netstack: Netstack,
-    request: SandboxRequest,
+    pub(super) netstack: Netstack,
+    pub(super) request: SandboxRequest,
     /// Keeps the namespace until [`Sandbox::close`]: networks may be connected meanwhile.
     netns: OwnedFd,
-    endpoints: Vec<Endpoint>,
-    elements: Vec<Element>,
-    ports: Option<Ports>,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) elements: Vec<Element>,
+    pub(super) ports: Option<Ports>,
     resolver: Option<dns::Server>,
     files: Option<Files>,
-    nft: Option<Socket>,
+    pub(super) nft: Option<Socket>,
     announcer: Announcer,
 }
 
@@ -104,13 +106,13 @@ impl Sandbox {
         self.announcer.start(joined);
         self.reserve()?;
         let wanted = bridge::published(&self.endpoints, self.bindings());
-        let gone: Vec<Element> = self.elements.iter().filter(|e| !wanted.contains(e)).cloned().collect();
-        let new: Vec<Element> = wanted.iter().filter(|e| !self.elements.contains(e)).cloned().collect();
+        let without = |all: &[Element], some: &[Element]| -> Vec<Element> {
+            let some: HashSet<&Element> = some.iter().collect();
+            all.iter().filter(|e| !some.contains(e)).cloned().collect()
+        };
+        let (gone, new) = (without(&self.elements, &wanted), without(&wanted, &self.elements));
         if !gone.is_empty() || !new.is_empty() {
-            let nft = match &mut self.nft {
-                Some(nft) => nft,
-                none => none.insert(Socket::netfilter()?),
-            };
+            let nft = self.firewall()?;
             firewall::withdraw(nft, &gone)?;
             firewall::publish(nft, &new)?;
         }
@@ -142,12 +144,8 @@ impl Sandbox {
         }
         let default = self.netstack.default_bind(&self.netstack.network(&through.network_id)?);
         let ports = publish::reserve(&self.netstack.state, &self.request.container_id, &self.request.ports, default)?;
-        write_json(
-            &Published::path(&self.netstack.state, &self.request.container_id),
-            &Published::new(&ports.bindings),
-        )?;
         self.ports = Some(ports);
-        Ok(())
+        self.record()
     }
 
     fn start_resolver(&mut self, sockets: dns::Sockets) -> Result<()> {
@@ -214,7 +212,7 @@ impl Sandbox {
             }
         }
         if let Some(nft) = &mut self.nft {
-            note(firewall::withdraw(nft, &self.elements));
+            note(firewall::retire(nft, &self.elements));
         }
         if let Some(ports) = self.ports.take() {
             note(ports.release());
@@ -276,15 +274,7 @@ impl Netstack {
         let mut request = request.clone();
         // The ports that were chosen then, not what would be chosen now.
         if !bindings.is_empty() {
-            request.ports = bindings
-                .iter()
-                .map(|b| PortSpec {
-                    host_ip: Some(b.host_ip),
-                    host: Some(b.host),
-                    container: b.container,
-                    proto: b.proto,
-                })
-                .collect();
+            request.ports = bindings.iter().map(exactly).collect();
         }
         let named = endpoints.iter().any(|e| !is_predefined(&e.network));
         let mut sandbox = Sandbox {

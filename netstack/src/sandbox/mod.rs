@@ -10,11 +10,13 @@ mod endpoint;
 mod live;
 pub mod options;
 mod plan;
+mod ports;
 mod request;
 
 pub(crate) use request::link_local;
 
 pub use live::{Closed, Sandbox};
+pub use ports::{Joining, Left};
 pub use request::{Mode, SandboxRequest};
 
 use crate::dns;

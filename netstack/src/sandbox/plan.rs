@@ -145,9 +145,10 @@ impl Netstack {
     /// One look at the kernel: is the bridge there, does the firewall know it?
     pub(crate) fn observe(&self, network: &Network, route: &Socket, nft: &mut Socket) -> Result<Facts> {
         let bridge = route.ifindex(&BridgeOptions::of(network).bridge_name(&network.id))?.is_some();
+        let (firewall, admitted) = firewall::knows(nft, network)?;
         // Without the privilege to ask, what the bridge says is the best guess.
-        let admitted = firewall::has_network(nft, network)?.unwrap_or(bridge);
-        let firewall = admitted || firewall::is_loaded(nft)?.unwrap_or(bridge);
+        let firewall = firewall.unwrap_or(bridge);
+        let admitted = firewall && admitted.unwrap_or(bridge);
         let on = |path: &str| std::fs::read(path).is_ok_and(|t| t.first() == Some(&b'1'));
         Ok(Facts {
             bridge,

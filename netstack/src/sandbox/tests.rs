@@ -52,7 +52,8 @@ fn network(name: &str, subnets: &[(&str, &str)], options: &[(&str, &str)]) -> Ne
 }
 
 fn binding(host_ip: &str, host: (u16, u16), container: (u16, u16)) -> PortBinding {
-    PortBinding { host_ip: host_ip.parse().unwrap(), host, container, proto: crate::model::Proto::Tcp }
+    let host_ip = host_ip.parse().unwrap();
+    PortBinding { host_ip, host, container, proto: crate::model::Proto::Tcp, iface: None, from: Vec::new() }
 }
 
 fn lines(steps: &[Step]) -> Vec<String> {

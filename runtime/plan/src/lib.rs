@@ -76,7 +76,7 @@ pub enum Undo {
 
 /// The five kinds of things on the host that outlive a container unless removed.
 /// Every removal is idempotent: "not there" is success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostThing {
     /// A cgroup directory, relative to each hierarchy's mount point (`rrun/<id>`).

@@ -2,6 +2,7 @@
 
 use crate::container::record::{MountKind, Record};
 use crate::context::Context;
+use ipnetwork::IpNetwork;
 use netstack::model::{Endpoint, EndpointConfig, PortBinding, PortSpec, Proto};
 use netstack::networks::is_predefined;
 use runtime::state::{State, Status};
@@ -222,10 +223,7 @@ fn port_bindings(specs: &[PortSpec]) -> Value {
                 &mut out,
                 s.container.0 + i,
                 s.proto,
-                json!({
-                    "HostIp": s.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-                    "HostPort": host,
-                }),
+                place(s.host_ip.map(|ip| ip.to_string()).unwrap_or_default(), host, s.iface.as_deref(), &s.from),
             );
         }
     }
@@ -240,11 +238,23 @@ pub fn ports(r: &Record, bindings: &[PortBinding]) -> Value {
     }
     for b in bindings {
         for i in 0..=(b.container.1 - b.container.0) {
-            let row = json!({"HostIp": b.host_ip.to_string(), "HostPort": (b.host.0 + i).to_string()});
+            let row = place(b.host_ip.to_string(), (b.host.0 + i).to_string(), b.iface.as_deref(), &b.from);
             push(&mut out, b.container.0 + i, b.proto, row);
         }
     }
     Value::Object(out)
+}
+
+/// Docker's two fields, and ours where `iface=` and `from=` were used.
+fn place(ip: String, port: String, iface: Option<&str>, from: &[IpNetwork]) -> Value {
+    let mut place = json!({ "HostIp": ip, "HostPort": port });
+    if let Some(iface) = iface {
+        place["HostInterface"] = iface.into();
+    }
+    if !from.is_empty() {
+        place["From"] = json!(from);
+    }
+    place
 }
 
 fn push(out: &mut Map<String, Value>, port: u16, proto: Proto, row: Value) {

@@ -11,7 +11,7 @@
 mod tcp;
 mod udp;
 
-use super::reserve::HeldSocket;
+use super::ports::HeldSocket;
 use super::socket::Scope;
 use crate::model::Proto;
 use crate::poll::{Interest, Poller};
@@ -89,8 +89,8 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Starts on those of `held` that `target` needs relayed; `None` if it needs none.
-    pub fn start(held: &[HeldSocket], target: Target) -> Result<Option<Relay>> {
-        if held.iter().all(|h| h.proto == Proto::Sctp || target.route(h.scope).is_empty()) {
+    pub fn start(held: &[Option<HeldSocket>], target: Target) -> Result<Option<Relay>> {
+        if held.iter().flatten().all(|h| h.proto == Proto::Sctp || target.route(h.scope).is_empty()) {
             return Ok(None);
         }
         let mut relay = Relay {
@@ -98,7 +98,7 @@ impl Relay {
             listeners: Poller::new()?,
             muted: None,
             routes: Vec::new(),
-            watched: vec![false; held.len()],
+            watched: Vec::new(),
             tcp: tcp::Connections::new(),
             udp: udp::Sessions::new(),
         };
@@ -110,13 +110,12 @@ impl Relay {
         Ok(Some(relay))
     }
 
-    /// The container's addresses have changed: new clients go to the new ones.
-    pub fn retarget(&mut self, held: &[HeldSocket], target: Target) -> Result<()> {
-        self.routes = held.iter().map(|h| target.route(h.scope)).collect();
+    /// The container's addresses have changed, or its ports: new clients go to the new ones.
+    pub fn retarget(&mut self, held: &[Option<HeldSocket>], target: Target) -> Result<()> {
+        self.routes = held.iter().map(|h| h.as_ref().map_or(Route::default(), |h| target.route(h.scope))).collect();
+        self.watched.resize(held.len(), false);
         for (i, h) in held.iter().enumerate() {
-            if self.watched[i] || self.routes[i].is_empty() {
-                continue;
-            }
+            let Some(h) = h.as_ref().filter(|_| !self.watched[i] && !self.routes[i].is_empty()) else { continue };
             let started = match h.proto {
                 Proto::Tcp => tcp::listen(&h.socket).and_then(|()| self.listeners.add_read(&h.socket, i as u64)),
                 Proto::Udp => udp::prepare(h).and_then(|()| self.poller.add_read(&h.socket, UDP_SOCKET | i as u64)),
@@ -128,6 +127,17 @@ impl Relay {
             self.watched[i] = true;
         }
         Ok(())
+    }
+
+    /// The socket at place `i` is about to be closed (which ends its watch): so are the connections
+    /// that came by it.
+    pub fn forget(&mut self, i: usize) {
+        if let Some(watched) = self.watched.get_mut(i)
+            && std::mem::take(watched)
+        {
+            self.tcp.cut(i);
+            self.udp.cut(i);
+        }
     }
 
     pub fn interest(&self) -> Interest {
@@ -143,7 +153,7 @@ impl Relay {
 
     /// Does what can be done without waiting; to be called when the descriptor is readable or the
     /// timeout has passed.
-    pub fn ready(&mut self, held: &[HeldSocket]) {
+    pub fn ready(&mut self, held: &[Option<HeldSocket>]) {
         let now = Instant::now();
         let mut tokens = Vec::new();
         self.poller.ready(&mut tokens);
@@ -154,7 +164,9 @@ impl Relay {
                 TCP => self.tcp.wake(key),
                 UDP_SOCKET => {
                     let i = key as usize;
-                    self.udp.requests(&self.poller, i, &held[i], self.routes[i], now);
+                    if let Some(h) = &held[i] {
+                        self.udp.requests(&self.poller, i, h, self.routes[i], now);
+                    }
                 }
                 _ => self.udp.answers(held, key, now),
             }
@@ -166,12 +178,13 @@ impl Relay {
         }
     }
 
-    fn accept(&mut self, held: &[HeldSocket], now: Instant) {
+    fn accept(&mut self, held: &[Option<HeldSocket>], now: Instant) {
         let mut tokens = Vec::new();
         self.listeners.ready(&mut tokens);
         for i in tokens {
             let i = i as usize;
-            let enough = self.tcp.accept(&self.poller, &held[i].socket, held[i].container_port, self.routes[i]);
+            let Some(h) = &held[i] else { continue };
+            let enough = self.tcp.accept(&self.poller, i, h, self.routes[i]);
             if enough || !self.tcp.has_room() {
                 // Out of descriptors or at the limit: the rest waits in the kernel's backlog.
                 return self.mute(Some(now + MUTE));

@@ -2,6 +2,7 @@
 
 use super::{Route, TCP};
 use crate::poll::{Poller, Slab};
+use crate::publish::ports::HeldSocket;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use std::net::{IpAddr, SocketAddr};
@@ -43,6 +44,8 @@ struct Direction {
 
 #[derive(Debug)]
 struct Connection {
+    /// The place of the socket it came by.
+    by: usize,
     client: OwnedFd,
     server: OwnedFd,
     up: Direction,
@@ -83,22 +86,22 @@ impl Connections {
     }
 
     /// Takes the clients waiting on one listener; true if descriptors ran out.
-    pub fn accept(&mut self, poller: &Poller, listener: &OwnedFd, port: u16, route: Route) -> bool {
+    pub fn accept(&mut self, poller: &Poller, by: usize, held: &HeldSocket, route: Route) -> bool {
         while self.has_room() {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let (client, peer) = match rustix::net::acceptfrom_with(listener, flags) {
+            let (client, peer) = match rustix::net::acceptfrom_with(&held.socket, flags) {
                 Ok(accepted) => accepted,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => return true,
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 Err(_) => return false,
             };
-            let peer = peer.and_then(|p| SocketAddr::try_from(p).ok());
-            let Some(to) = peer.and_then(|p| route.to(p.ip().to_canonical())) else {
+            let peer = peer.and_then(|p| SocketAddr::try_from(p).ok()).map(|p| p.ip().to_canonical());
+            let Some(to) = peer.filter(|ip| held.admits(*ip)).and_then(|ip| route.to(ip)) else {
                 reset(&client);
                 continue;
             };
-            match connect(SocketAddr::new(to, port)) {
-                Ok(server) => self.insert(poller, client, server),
+            match connect(SocketAddr::new(to, held.container_port)) {
+                Ok(server) => self.insert(poller, by, client, server),
                 Err(e) => {
                     reset(&client);
                     if matches!(e, Errno::MFILE | Errno::NFILE) {
@@ -110,7 +113,7 @@ impl Connections {
         false
     }
 
-    fn insert(&mut self, poller: &Poller, client: OwnedFd, server: OwnedFd) {
+    fn insert(&mut self, poller: &Poller, by: usize, client: OwnedFd, server: OwnedFd) {
         // In TIME_WAIT it would otherwise keep the port from the next container for a minute: both
         // sides of such a meeting must have said that they do not mind.
         let _ = sockopt::set_socket_reuseaddr(&client, true);
@@ -120,13 +123,22 @@ impl Connections {
         let _ = sockopt::set_tcp_nodelay(&client, true);
         let _ = sockopt::set_tcp_nodelay(&server, true);
         let (up, down) = Default::default();
-        let key = self.table.insert(Connection { client, server, up, down, queued: false });
+        let key = self.table.insert(Connection { by, client, server, up, down, queued: false });
         let Some(c) = self.table.get_mut(key) else { return };
         let watched = poller.add_edges(&c.client, TCP | key).and_then(|()| poller.add_edges(&c.server, TCP | key));
         if watched.is_err()
             && let Some(c) = self.table.remove(key)
         {
             reset(&c.client);
+        }
+    }
+
+    /// Ends what came by the socket at place `by`.
+    pub fn cut(&mut self, by: usize) {
+        let keys: Vec<u64> = self.table.iter().filter(|(_, c)| c.by == by).map(|(key, _)| key).collect();
+        for c in keys.into_iter().filter_map(|key| self.table.remove(key)) {
+            reset(&c.client);
+            reset(&c.server);
         }
     }
 

@@ -28,7 +28,8 @@ impl Published {
         let state = std::env::temp_dir().join(format!("rrun-relay-{}-{n}", std::process::id()));
         std::fs::create_dir_all(&state).expect("a temporary directory");
         let host_ip = host_ip.map(|ip| ip.parse().expect("an address"));
-        let spec = PortSpec { host_ip, host: None, container: (container_port, container_port), proto };
+        let container = (container_port, container_port);
+        let spec = PortSpec { host_ip, host: None, container, proto, iface: None, from: Vec::new() };
         let mut ports = reserve(&state, "c", &[spec], None).expect("a free port");
         ports.serve(CONTAINER).expect("relayed");
         let port = ports.bindings[0].host.0;

@@ -3,7 +3,7 @@
 
 use super::{Route, UDP_SESSION};
 use crate::poll::{Poller, Slab};
-use crate::publish::reserve::HeldSocket;
+use crate::publish::ports::HeldSocket;
 use crate::publish::socket::Scope;
 use nix::cmsg_space;
 use nix::sys::socket as sys;
@@ -73,7 +73,8 @@ impl Sessions {
         self.buffer.resize(u16::MAX as usize, 0);
         for _ in 0..TURN {
             let Some((n, client, called)) = receive(&held.socket, &mut self.buffer) else { return };
-            let Some(to) = route.to(client.ip().to_canonical()) else { continue };
+            let ip = client.ip().to_canonical();
+            let Some(to) = route.to(ip).filter(|_| held.admits(ip)) else { continue };
             let to = SocketAddr::new(to, held.container_port);
             let Some(key) = self.session(poller, (i, client, called), to, now) else { continue };
             if let Some(session) = self.table.get_mut(key) {
@@ -109,7 +110,7 @@ impl Sessions {
     }
 
     /// Answers of the container, back to the client of that session.
-    pub fn answers(&mut self, held: &[HeldSocket], key: u64, now: Instant) {
+    pub fn answers(&mut self, held: &[Option<HeldSocket>], key: u64, now: Instant) {
         self.buffer.resize(u16::MAX as usize, 0);
         for _ in 0..TURN {
             let Some(session) = self.table.get_mut(key) else { return };
@@ -117,7 +118,9 @@ impl Sessions {
                 Ok((n, _)) => {
                     session.used = now;
                     let (i, client, called) = session.flow;
-                    send(&held[i].socket, &self.buffer[..n], client, called);
+                    if let Some(held) = &held[i] {
+                        send(&held.socket, &self.buffer[..n], client, called);
+                    }
                 }
                 Err(Errno::CONNREFUSED | Errno::INTR) => {}
                 Err(_) => return,
@@ -135,6 +138,12 @@ impl Sessions {
         if self.table.len() == 0 {
             self.buffer = Vec::new();
         }
+    }
+
+    /// Ends what came by the socket at place `by`.
+    pub fn cut(&mut self, by: usize) {
+        let keys: Vec<u64> = self.table.iter().filter(|(_, s)| s.flow.0 == by).map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.forget(key));
     }
 
     fn forget(&mut self, key: u64) {

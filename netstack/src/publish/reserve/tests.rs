@@ -4,6 +4,7 @@ use super::*;
 use crate::publish::parse;
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A state directory with living containers `a…`, `b…`; removed with the value.
@@ -89,7 +90,12 @@ fn a_udp_port_queues_next_to_nothing() {
     }
     let mut buffer = [0; 2000];
     let queued = (0..100).take_while(|_| {
-        rustix::net::recv(&ports.sockets[0].socket, &mut buffer[..], rustix::net::RecvFlags::empty()).is_ok()
+        rustix::net::recv(
+            &ports.sockets[0].as_ref().expect("held").socket,
+            &mut buffer[..],
+            rustix::net::RecvFlags::empty(),
+        )
+        .is_ok()
     });
     assert!(queued.count() <= 3);
 }
