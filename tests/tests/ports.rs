@@ -122,29 +122,10 @@ fn added_ports_survive_restart_repair_and_a_killed_monitor() {
 fn removing_a_port_ends_its_connections_and_no_others() {
     let host = Host::new().with_lan();
     let hold = "cat > /tmp/hold.py <<'E'\nimport socket,sys\ns=socket.create_connection((sys.argv[1],int(sys.argv[2])),5)\n\
-                s.settimeout(20)\nprint(s.recv(9).decode(),flush=True)\n\
+                s.settimeout(20)\nprint(s.recv(9).decode().strip(),flush=True)\n\
                 for line in sys.stdin:\n s.sendall(line.encode())\n print(s.recv(99).decode().strip() or 'closed',flush=True)\nE";
     host.sh(hold);
-    // An echo server in the container: busybox's, one shell a connection.
-    host.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "echo",
-        "-p",
-        "8080:80",
-        "-p",
-        "8081:80",
-        "busybox",
-        "nc",
-        "-lk",
-        "-p",
-        "80",
-        "-e",
-        "sh",
-        "-c",
-        "printf welcome; cat",
-    ]);
+    serve_as(&host, "echo", &["--name", "echo", "-p", "8080:80", "-p", "8081:80"], "0.0.0.0", 80, "welcome");
     for (addr, port, ends) in [("127.0.0.1", 8081, false), ("127.0.0.1", 8080, true), ("::1", 8080, true)] {
         let mut client = std::process::Command::new("python3");
         client.args(["/tmp/hold.py", addr, &port.to_string()]);
@@ -304,7 +285,7 @@ fn published_on_an_interface_whatever_its_address() {
             .starts_with("0.0.0.0%lan0:8080  reachable from what arrives by lan0 (203.0.113.1)")
     );
     // The same port on another interface is another port; on any, it is taken.
-    host.sh("ip link add spare0 type dummy; ip link set spare0 up");
+    host.sh("ip link add spare0 type veth peer name spare1; ip link set spare0 up");
     host.ok(&["run", "-d", "--name", "second", "-p", "iface=spare0:8080:80", "busybox", "sleep", "1000"]);
     let e = host.fails(125, &["run", "--rm", "-p", "8080:80", "busybox", "true"]);
     assert!(e.contains("port is already allocated"), "{e}");

@@ -2,6 +2,7 @@
 //!
 //!     peer tcp ADDR PORT TEXT     answers each connection with "TEXT <caller's address>"
 //!     peer udp ADDR PORT TEXT     the same for datagrams
+//!     peer echo ADDR PORT TEXT    greets each connection with TEXT and returns what it is sent
 //!     peer call ADDR PORT         prints the answer; exit 1 and "refused", "timeout" or "closed" otherwise
 //!     peer call-udp ADDR PORT
 //!     peer connects ADDR PORT N   N connections one after another: microseconds of the median
@@ -17,6 +18,7 @@ fn main() {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let end = match words.as_slice() {
         ["tcp", addr, port, text] => serve_tcp(at(addr, port), text),
+        ["echo", addr, port, text] => serve_echo(at(addr, port), text),
         ["udp", addr, port, text] => serve_udp(at(addr, port), text),
         ["call", addr, port] => call_tcp(at(addr, port)),
         ["call-udp", addr, port] => call_udp(at(addr, port)),
@@ -48,6 +50,20 @@ fn serve_tcp(at: SocketAddr, text: &str) -> std::io::Result<()> {
         let caller = stream.peer_addr().map(|a| a.ip().to_canonical().to_string()).unwrap_or_default();
         // A caller that is gone already is its own business.
         let _ = stream.write_all(format!("{text} {caller}\n").as_bytes());
+    }
+    Ok(())
+}
+
+fn serve_echo(at: SocketAddr, text: &str) -> std::io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("ready");
+    for mut stream in listener.incoming().flatten() {
+        let greeting = format!("{text}\n");
+        std::thread::spawn(move || {
+            let mut back = stream.try_clone()?;
+            back.write_all(greeting.as_bytes())?;
+            std::io::copy(&mut stream, &mut back)
+        });
     }
     Ok(())
 }
