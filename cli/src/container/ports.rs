@@ -103,6 +103,10 @@ fn may_publish(record: &Record) -> Result<()> {
             "Published ports are discarded when using none network mode",
             "a container without a network cannot be reached",
         ),
+        mode if mode.starts_with("ns:") => refuse(
+            &format!("Published ports are discarded when using {mode} network mode"),
+            "its network belongs to whoever made the namespace: publish there",
+        ),
         _ if record.joined_container().is_some() => refuse(
             "conflicting options: port publishing and the container type network mode",
             "publish on the container whose network is shared",
