@@ -31,6 +31,9 @@ pub struct Network {
     /// The network whose settings it took; empty: its own.
     #[serde(default)]
     pub config_from: String,
+    /// Servers that its containers' resolvers ask, unless told otherwise by `--dns`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<IpAddr>,
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }

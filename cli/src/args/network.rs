@@ -20,8 +20,39 @@ pub enum NetworkCommand {
     Disconnect(NetworkDisconnectArgs),
     /// Remove all networks that no container uses
     Prune(NetworkPruneArgs),
+    /// Change a network that exists, and the containers on it at once as far as that can be
+    Update(NetworkUpdateArgs),
     /// Say by the exit code whether a network exists: 0 or 1
     Exists(NetworkExistsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkUpdateArgs {
+    /// Add or change a label (repeatable)
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub label_add: Vec<String>,
+    /// Remove a label (repeatable)
+    #[arg(long, value_name = "KEY")]
+    pub label_rm: Vec<String>,
+    /// Let the containers' resolvers ask this server (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns_add: Vec<String>,
+    /// Do not ask this server any more (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns_drop: Vec<String>,
+    /// Largest packet, of the bridge and of every interface on it; 0: as for a new network
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub mtu: Option<String>,
+    /// Whether containers of this network may talk to each other
+    #[arg(long, value_name = "BOOL")]
+    pub icc: Option<bool>,
+    /// Host address of `-p` without one, for ports published from now on; empty: all addresses
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
+    /// The same by the names of the driver's options (repeatable)
+    #[arg(short, long = "opt", value_name = "KEY=VALUE")]
+    pub opt: Vec<String>,
+    pub network: String,
 }
 
 #[derive(Debug, Args)]

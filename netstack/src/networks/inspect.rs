@@ -59,7 +59,7 @@ impl Netstack {
             );
         }
         let ipam_options = if network.ipam.options.is_empty() { Value::Null } else { json!(network.ipam.options) };
-        Ok(json!({
+        let mut document = json!({
             "Name": network.name,
             "Id": network.id,
             "Created": network.created,
@@ -77,6 +77,10 @@ impl Netstack {
             "Options": network.options,
             "Labels": network.labels,
             "Status": { "IPAM": { "Subnets": subnets } },
-        }))
+        });
+        if !network.dns.is_empty() {
+            document["DNS"] = json!(network.dns);
+        }
+        Ok(document)
     }
 }

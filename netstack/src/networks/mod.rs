@@ -8,10 +8,12 @@ mod inspect;
 mod options;
 mod request;
 mod store;
+mod update;
 
-pub use options::BridgeOptions;
+pub use options::{BridgeOptions, HOST_BINDING, ICC, MTU};
 pub use request::NetworkRequest;
 pub(crate) use store::{random_hex, read_json, write_json};
+pub use update::{NetworkUpdate, Updated};
 
 use crate::ipam::pools::{self, Taken};
 use crate::ipam::{self, Leases, Locked};
@@ -324,6 +326,7 @@ impl Netstack {
             ipam: request.ipam,
             config_only: false,
             config_from: request.config_from.unwrap_or_default(),
+            dns: Vec::new(),
             extra,
         };
         self.save(&network)?;

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 pub const NAME: &str = "com.docker.network.bridge.name";
-const ICC: &str = "com.docker.network.bridge.enable_icc";
+pub const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
-const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const GATEWAY_MODE_4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
-const MTU: &str = "com.docker.network.driver.mtu";
+pub const MTU: &str = "com.docker.network.driver.mtu";
 const IFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 
 /// Options that Docker has and rrun will have.

@@ -56,6 +56,18 @@ impl Batch {
         self.port(tag, &veth.host, veth.isolated, veth.hairpin);
     }
 
+    /// A port among neighbours, or one that sees nobody but the host.
+    pub fn isolate(&mut self, tag: usize, name: &str, isolated: bool) {
+        let port = LinkMessageBuilder::<LinkBridgePort>::default().name(name).set_port_kind(InfoPortKind::Bridge);
+        let port = port.append_info_data(InfoBridgePort::Isolated(isolated));
+        self.push(tag, RouteNetlinkMessage::NewLink(port.build()), 0);
+    }
+
+    pub fn set_mtu(&mut self, tag: usize, name: &str, mtu: u32) {
+        let m = LinkUnspec::new_with_name(name).mtu(mtu).build();
+        self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+    }
+
     /// Plugs an existing link into a bridge (repair).
     pub fn enslave(&mut self, tag: usize, name: &str, bridge: u32, isolated: bool) {
         let m = LinkUnspec::new_with_name(name).controller(bridge).up().build();

@@ -3,6 +3,7 @@
 mod connect;
 mod ls;
 mod prune;
+mod update;
 
 use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkExistsArgs, NetworkInspectArgs, NetworkRmArgs};
 use crate::context::Context;
@@ -21,6 +22,7 @@ pub fn run(ctx: &Context, command: &NetworkCommand) -> Result<i32> {
         NetworkCommand::Connect(args) => connect::connect(ctx, args),
         NetworkCommand::Disconnect(args) => connect::disconnect(ctx, args),
         NetworkCommand::Prune(args) => prune::run(ctx, args),
+        NetworkCommand::Update(args) => update::run(ctx, args),
         NetworkCommand::Exists(args) => exists(ctx, args),
     }
 }
