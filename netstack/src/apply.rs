@@ -5,10 +5,12 @@
 
 use crate::dns;
 use crate::driver::bridge;
+use crate::egress;
 use crate::firewall;
 use crate::model::Network;
 use crate::networks::{BridgeOptions, write_json};
 use crate::nl::{self, Batch, Failure, Socket, Visit};
+use crate::rate;
 use crate::sandbox::{Published, Sandbox, SandboxPlan};
 use crate::step::Step;
 use ipnetwork::IpNetwork;
@@ -61,6 +63,7 @@ impl SandboxPlan {
             // Done while planning.
             Step::LeaseAddress { .. } | Step::ReservePort { .. } => Ok(()),
             Step::CreateVeth(_) => self.plug(steps, range, netns),
+            Step::LimitRate { ifname, bits, .. } => self.limit_rate(ifname, *bits, first),
             Step::WriteFiles { .. } => self.write_files(),
             Step::EnableForwarding { ipv6 } => enable_forwarding(*ipv6),
             Step::EnsureFirewall => self.ensure_firewall(),
@@ -88,6 +91,7 @@ impl SandboxPlan {
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
             | Step::DefaultRoute { .. }
+            | Step::RestrictEgress(_)
             | Step::DnsServer => unreachable!("these happen inside the namespace"),
         }
         .map_err(told)
@@ -108,6 +112,15 @@ impl SandboxPlan {
         route.run(batch)?.map_err(|f| refused(steps, &f))
     }
 
+    /// At the host's end of a cable.
+    fn limit_rate(&mut self, ifname: &str, bits: u64, step: &Step) -> Result<()> {
+        let route = self.route.as_mut().expect("a plan with bridge networks has its sockets");
+        let index = route.ifindex(ifname)?.ok_or_else(|| Error::system(format!("interface {ifname} disappeared")))?;
+        let mut batch = Batch::new();
+        batch.limit_rate(0, index, bits, rate::bucket(bits));
+        route.run(batch)?.map_err(|f| refused(std::slice::from_ref(step), &f))
+    }
+
     /// Everything inside the container's namespace: one visit, one batch.
     fn inside(&mut self, steps: &[Step], range: Range<usize>, netns: BorrowedFd<'_>) -> Result<()> {
         let home = nl::current()?;
@@ -120,6 +133,7 @@ impl SandboxPlan {
         };
         let mut batch = Batch::new();
         let mut resolver = None;
+        let mut policy = None;
         for i in range {
             match &steps[i] {
                 Step::HardenInterface { ifname, ipv6 } => {
@@ -140,12 +154,19 @@ impl SandboxPlan {
                     batch.link_up(i, at);
                 }
                 Step::DefaultRoute { gateway, ifname } => batch.default_route(i, index(&route, ifname)?, *gateway),
+                Step::LimitRate { ifname, bits, .. } => {
+                    batch.limit_rate(i, index(&route, ifname)?, *bits, rate::bucket(*bits));
+                }
+                Step::RestrictEgress(rules) => policy = Some((i, rules)),
                 Step::DnsServer => resolver = Some(i),
                 // The rest happens outside.
                 _ => {}
             }
         }
         route.run(batch)?.map_err(|f| refused(steps, &f))?;
+        if let Some((i, rules)) = policy {
+            egress::load(rules).map_err(|e| e.with_step(steps[i].line()))?;
+        }
         if let Some(i) = resolver {
             // Loopback must be up for it.
             let sockets = dns::bind_in_current_netns().map_err(|e| e.with_step(steps[i].line()))?;
@@ -207,6 +228,9 @@ fn refused(steps: &[Step], failure: &Failure) -> Error {
         // A bridge has 1023 ports: BR_PORT_BITS is 10.
         (Step::CreateVeth(v), libc::EXFULL) => {
             e.with_hint(format!("{} is full (1023 containers): spread them over several networks", v.bridge))
+        }
+        (Step::LimitRate { .. }, libc::ENOENT | libc::EOPNOTSUPP) => {
+            e.with_hint("this kernel has no token bucket: modprobe sch_tbf, or enable CONFIG_NET_SCH_TBF")
         }
         (Step::ConfigureInterface { .. }, libc::EACCES | libc::EOPNOTSUPP) => {
             e.with_hint("IPv6 is switched off in this kernel: use a network without --ipv6")

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod dns;
 pub mod driver;
+pub mod egress;
 pub mod files;
 pub mod firewall;
 pub mod ipam;
@@ -13,6 +14,7 @@ pub mod networks;
 pub mod nl;
 pub mod poll;
 pub mod publish;
+pub mod rate;
 pub mod repair;
 pub mod sandbox;
 pub mod step;

@@ -144,6 +144,10 @@ pub struct Endpoint {
     pub sysctls: Vec<(String, String)>,
     #[serde(default)]
     pub announce: Announce,
+    /// `starting`, `healthy`, `unhealthy`; nothing without a health check. Names that several
+    /// containers share lead past the unhealthy ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
 }
 
 /// How often, and how fast, an interface that comes up tells its neighbours where its addresses are.
@@ -158,6 +162,9 @@ impl Default for Announce {
         Announce { messages: 3, interval_ms: 1000 }
     }
 }
+
+/// [`Endpoint::health`] of a container that fails its health check.
+pub const UNHEALTHY: &str = "unhealthy";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

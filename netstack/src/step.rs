@@ -3,8 +3,10 @@
 //! The planner decides names, addresses, ports and order; [`crate::apply`] only does. What lives
 //! in the container's network namespace dies with it, so few steps need taking back.
 
+use crate::egress::{self, Policy};
 use crate::firewall::Element;
 use crate::model::{PortBinding, Proto};
+use crate::rate;
 use ipnetwork::IpNetwork;
 use plan::{Action, HostThing, Ns, Site, Undo};
 use std::fmt::Write;
@@ -69,6 +71,15 @@ pub enum Step {
         gateway: IpAddr,
         ifname: String,
     },
+    /// `--net-rate`: what leaves this end of a cable, the host's (towards the container) or the
+    /// container's own.
+    LimitRate {
+        ifname: String,
+        bits: u64,
+        inside: bool,
+    },
+    /// `--egress`.
+    RestrictEgress(Policy),
     /// The resolver's sockets, bound inside; the monitor answers on them.
     DnsServer,
     Publish {
@@ -186,6 +197,22 @@ impl Action for Step {
                 let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("send all other {v} traffic to {gateway} through {ifname}")
             }
+            Step::LimitRate { bits, inside: false, ifname } => {
+                format!("let the container receive at most {} through {ifname}", rate::text(*bits))
+            }
+            Step::LimitRate { bits, inside: true, ifname } => {
+                format!("let the container send at most {} through {ifname}", rate::text(*bits))
+            }
+            Step::RestrictEgress(policy) => {
+                let some = |allow| {
+                    let rules: Vec<_> = policy.rules.iter().filter(|r| r.allow == allow).collect();
+                    if rules.is_empty() { "nothing".into() } else { list(&rules) }
+                };
+                match policy.closed {
+                    true => format!("let the container connect to {} and refuse the rest", some(true)),
+                    false => format!("refuse the container's connections to {}", some(false)),
+                }
+            }
             Step::DnsServer => format!("answer DNS inside the container on {}", crate::files::EMBEDDED_SERVER),
             Step::Publish { bindings, .. } => {
                 let what: Vec<String> = bindings
@@ -264,6 +291,17 @@ impl Action for Step {
             Step::DefaultRoute { .. } => {
                 "What is not on a directly connected subnet goes to the gateway: the bridge on \
                  the host, which forwards it to the world."
+            }
+            Step::LimitRate { .. } => {
+                "A queue can only shape what leaves an interface, so each end of the cable limits one \
+                 direction. The token bucket delays packets instead of dropping them: senders find \
+                 the pace by themselves."
+            }
+            Step::RestrictEgress(_) => {
+                "The table stands in the container's own namespace: there it sees everything the \
+                 container sends, to neighbours on the same bridge too, and it dies with the \
+                 namespace. What a name stands for is added by the resolver, just before the \
+                 container gets the answer, and leaves again when the answer is too old."
             }
             Step::DnsServer => {
                 "Containers find each other by name. The resolver is the container's own monitor, \
@@ -352,6 +390,15 @@ impl Action for Step {
             Step::DefaultRoute { gateway, ifname } => {
                 Some(format!("ip -n \"$NETNS\" route add default via {gateway} dev {ifname}"))
             }
+            Step::LimitRate { ifname, bits, inside } => {
+                let (burst, queue) = rate::bucket(*bits);
+                let netns = if *inside { "ip netns exec \"$NETNS\" " } else { "" };
+                Some(format!(
+                    "{netns}tc qdisc replace dev {ifname} root handle 1: tbf rate {} burst {burst} limit {queue}",
+                    rate::text(*bits)
+                ))
+            }
+            Step::RestrictEgress(policy) => Some(format!("ip netns exec \"$NETNS\" nft '{}'", egress::script(policy))),
             Step::DnsRecord { .. } => None,
         }
     }
@@ -367,12 +414,15 @@ impl Action for Step {
             | Step::AdmitNetwork { .. }
             | Step::CreateVeth(_)
             | Step::Publish { .. }
+            | Step::LimitRate { inside: false, .. }
             | Step::DnsRecord { .. } => Site::Host,
             Step::HardenInterface { .. }
             | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
             | Step::DefaultRoute { .. }
+            | Step::LimitRate { inside: true, .. }
+            | Step::RestrictEgress(_)
             | Step::DnsServer => Site::InNetns,
         }
     }
@@ -393,6 +443,8 @@ impl Action for Step {
             | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
+            | Step::LimitRate { .. }
+            | Step::RestrictEgress(_)
             | Step::DefaultRoute { .. } => Undo::DiesWith(Ns::Net),
             Step::Publish { elements, .. } => Undo::Remove(
                 elements

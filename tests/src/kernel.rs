@@ -10,6 +10,7 @@ const PROBES: &[(&str, &str)] = &[
     ("ipvlan", "ip link add p0 type veth peer name p1; ip link add probe link p0 type ipvlan mode l2"),
     ("8021q", "ip link add p0 type veth peer name p1; ip link add probe link p0 type vlan id 2"),
     ("vxlan", "ip link add probe type vxlan id 2 dstport 4789"),
+    ("tbf", "ip link set lo up; tc qdisc add dev lo root tbf rate 1mbit burst 16kb limit 32kb"),
     ("wireguard", "ip link add probe type wireguard"),
 ];
 

@@ -6,6 +6,7 @@
 //! [`census`] proves that nothing is left of what its containers were.
 
 pub mod census;
+pub mod dns;
 pub mod fixture;
 pub mod host;
 pub mod kernel;

@@ -260,6 +260,14 @@ pub struct NetworkFlags {
     /// Option for resolv.conf (repeatable)
     #[arg(long, alias = "dns-opt", value_name = "OPTION")]
     pub dns_option: Vec<String>,
+    /// Where the container may connect to: deny (nothing but what is allowed), allow=DESTINATION,
+    /// deny=DESTINATION; a destination is an address, a subnet, a NAME, *.NAME or *, then optionally
+    /// :PORT or :FROM-TO (TCP and UDP), /tcp, /udp, /sctp or /icmp (repeatable)
+    #[arg(long, value_name = "RULE[,RULE...]")]
+    pub egress: Vec<String>,
+    /// How fast the container may receive and send, on each network: in=10mbit,out=512kbit
+    #[arg(long, value_name = "in=RATE,out=RATE")]
+    pub net_rate: Vec<String>,
     /// Line for /etc/hosts; host-gateway is the host's address (repeatable)
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,

@@ -74,6 +74,7 @@ fn of_container(ctx: &Context, record: container::Record, size: bool) -> Result<
         endpoints: &view.endpoints,
         bindings: &view.bindings,
         lower: &lower,
+        dns: view.dns_counters(ctx),
         size: size.then(|| view::size(ctx, &view.id)),
     };
     Ok(render::inspect::container(ctx, record, &live))

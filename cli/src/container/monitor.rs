@@ -11,6 +11,7 @@ use super::spec::run_spec;
 use super::{LOG_FILE, explain, file, links, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use crate::render;
+use netstack::egress::Policy;
 use netstack::model::LastAddresses;
 use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
 use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
@@ -232,6 +233,8 @@ pub fn sandbox_request(ctx: &Context, record: &Record, spec: &RunSpec) -> Result
         dns,
         keep_addresses: !record.host.auto_remove,
         files: Some(ctx.container_dir(&record.id)),
+        egress: Policy::parse(&record.host.egress)?,
+        rate: record.host.net_rate,
     })
 }
 

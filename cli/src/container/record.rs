@@ -7,6 +7,7 @@ use super::file;
 use super::lock::Lock;
 use crate::context::Context;
 use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
+use netstack::rate::Rate;
 use plan::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -112,6 +113,9 @@ pub struct HostConfig {
     pub shm_size: i64,
     /// `--add-host` as written.
     pub extra_hosts: Vec<String>,
+    /// `--egress` as written.
+    pub egress: Vec<String>,
+    pub net_rate: Rate,
     pub log: LogConfig,
     pub cidfile: Option<PathBuf>,
 }

@@ -17,6 +17,9 @@ pub const PUBLISH: &str = "publish";
 /// `port rm` sends it with the ports to close.
 pub const WITHDRAW: &str = "withdraw";
 
+/// What its resolver has done so far: `inspect` asks.
+pub const DNS: &str = "dns";
+
 /// [`Sandbox`] as the monitor's loop drives it: `runtime` and `netstack` do not know each other.
 pub struct Network<'a> {
     sandbox: &'a mut Sandbox,
@@ -87,6 +90,9 @@ impl Service for Network<'_> {
     }
 
     fn request(&mut self, request: &Value) -> Option<Result<Value>> {
+        if request.get(DNS).is_some() {
+            return Some(Ok(json!(self.sandbox.dns_counters())));
+        }
         if request.get(REFRESH).is_some() {
             return Some(self.sandbox.refresh().map(|()| json!({})));
         }

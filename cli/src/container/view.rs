@@ -1,7 +1,7 @@
 //! A container as `ps`, `inspect` and `port` show it: record, state, addresses, ports.
 
 use super::record::Record;
-use super::{Entry, life};
+use super::{Entry, life, service};
 use crate::context::Context;
 use netstack::model::{Endpoint, PortBinding};
 use plan::{Error, Kind, Result};
@@ -50,6 +50,17 @@ impl View {
 
     pub fn is_running(&self) -> bool {
         self.record.is_some() && self.state.status == Status::Running
+    }
+
+    /// What the container's resolver has done, if it has one. Nobody's inspection fails for a
+    /// monitor that cannot say.
+    pub fn dns_counters(&self, ctx: &Context) -> Option<serde_json::Value> {
+        if !self.is_running() || self.endpoints.is_empty() {
+            return None;
+        }
+        let monitor = runtime::attach::connect(&ctx.state_dir(&self.id)).ok()?;
+        let counters = runtime::attach::request(&monitor, &serde_json::json!({ service::DNS: {} })).ok()?;
+        (!counters.is_null()).then_some(counters)
     }
 
     pub fn short_id(&self) -> &str {

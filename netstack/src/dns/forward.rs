@@ -1,7 +1,9 @@
 //! Questions passed on: the client's bytes to a server, the server's bytes back.
 //!
-//! The first server gets a head start; one that is silent, refuses or fails is joined by the next,
-//! and the first good answer counts. Nobody waits for a dead server longer than the head start.
+//! The first server gets a head start; then all the others are asked at once, and the first good
+//! answer counts. Nobody waits for a dead server longer than the head start. Only "there is no such
+//! name" waits a little for the servers before it: the first may know names that the others do not
+//! (a VPN's, say), and is asked first for that.
 
 use super::message::{self, Incoming, Query};
 use super::upstream::Upstreams;
@@ -15,8 +17,10 @@ use std::time::{Duration, Instant};
 
 /// Questions on their way at once; more are refused, as by Docker.
 const LIMIT: usize = 1024;
-/// Until the next server is asked as well, or the last one again.
-const HEAD_START: Duration = Duration::from_millis(500);
+/// Until the other servers are asked as well.
+const HEAD_START: Duration = Duration::from_millis(150);
+/// A server that says nothing for so long is slow; it is asked again, in case a packet was lost.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// After this the answer is SERVFAIL: just before the C library's own five seconds are over.
 const GIVE_UP: Duration = Duration::from_millis(4500);
 /// Turned down for now, not answered: another server may do better.
@@ -24,19 +28,29 @@ const FAILURES: [u8; 3] = [message::SERVFAIL, message::NOTIMP, message::REFUSED]
 const LARGEST: usize = u16::MAX as usize;
 
 /// An answer for a client.
-pub type Reply = (Asker, Vec<u8>);
+#[derive(Debug)]
+pub struct Reply {
+    pub asker: Asker,
+    pub query: Vec<u8>,
+    pub answer: Vec<u8>,
+    /// A server has given it; else it is ours, or a server's refusal.
+    pub good: bool,
+}
 
 #[derive(Debug)]
 struct Lookup {
     asker: Asker,
     query: Vec<u8>,
-    /// Servers not asked yet, the next one last.
+    /// Servers not asked yet, in order.
     rest: Vec<SocketAddr>,
+    /// In the order in which they were asked.
     attempts: Vec<Attempt>,
+    begun: Instant,
     next: Instant,
-    give_up: Instant,
     /// The best bad news so far.
     failure: Option<Vec<u8>>,
+    /// "There is no such name", from a server that is not the first.
+    negative: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -78,22 +92,24 @@ impl Lookups {
         asker: Asker,
         now: Instant,
     ) -> Option<Reply> {
-        let mut rest = up.order(now);
-        rest.reverse();
+        let rest = up.order(now);
         if rest.is_empty() || self.table.len() >= LIMIT {
-            return Some((asker, query.empty(message::REFUSED)));
+            let answer = query.empty(message::REFUSED);
+            return Some(Reply { asker, query: query.raw.to_vec(), answer, good: false });
         }
-        let lookup = Lookup {
+        let key = self.table.insert(Lookup {
             asker,
             query: query.raw.to_vec(),
             rest,
             attempts: Vec::new(),
-            next: now,
-            give_up: now + GIVE_UP,
+            begun: now,
+            next: now + HEAD_START,
             failure: None,
-        };
-        let key = self.table.insert(lookup);
-        self.advance(poller, up, key, now)
+            negative: None,
+        });
+        let lookup = self.table.get_mut(key)?;
+        lookup.ask_next(poller, up, key, now);
+        self.settle(poller, up, key, now)
     }
 
     /// One of a question's sockets has something to say.
@@ -104,28 +120,28 @@ impl Lookups {
         while i < lookup.attempts.len() {
             let attempt = &mut lookup.attempts[i];
             match attempt.progress(&lookup.query, &mut buffer) {
-                Progress::Waiting => i += 1,
+                Progress::Waiting => {
+                    i += 1;
+                    continue;
+                }
                 Progress::Answer(answer) if FAILURES.contains(&message::response_code(&answer)) => {
                     lookup.failure = Some(answer);
-                    lookup.attempts.remove(i);
                 }
                 Progress::Answer(answer) => {
                     up.note(attempt.server, true, now);
-                    return self.table.remove(key).map(|l| (l.asker, answer));
+                    if i == 0 || message::response_code(&answer) != message::NXDOMAIN {
+                        return self.finish(key, Some(answer));
+                    }
+                    lookup.negative.get_or_insert(answer);
                 }
-                Progress::Failed => {
-                    up.note(attempt.server, false, now);
-                    lookup.attempts.remove(i);
-                }
+                Progress::Failed => up.note(attempt.server, false, now),
             }
+            lookup.attempts.remove(i);
         }
-        match lookup.attempts.is_empty() {
-            true => self.advance(poller, up, key, now),
-            false => None,
-        }
+        self.settle(poller, up, key, now)
     }
 
-    /// Those that have waited long enough ask the next server, or give up.
+    /// Those that have waited long enough ask the other servers, or give up.
     pub fn expire(&mut self, poller: &Poller, up: &mut Upstreams, now: Instant) -> Vec<Reply> {
         if self.next.is_none_or(|at| at > now) {
             return Vec::new();
@@ -133,12 +149,7 @@ impl Lookups {
         let due: Vec<u64> = self.table.iter().filter(|(_, l)| l.next <= now).map(|(key, _)| key).collect();
         let mut replies = Vec::new();
         for key in due {
-            if let Some(l) = self.table.get_mut(key)
-                && let Some(waiting) = l.attempts.last()
-            {
-                up.note(waiting.server, false, now);
-            }
-            replies.extend(self.advance(poller, up, key, now));
+            replies.extend(self.overdue(poller, up, key, now));
         }
         self.next = self.table.iter().map(|(_, l)| l.next).min();
         replies
@@ -150,37 +161,71 @@ impl Lookups {
         gone.into_iter().for_each(|key| drop(self.table.remove(key)));
     }
 
-    /// Asks the next server, else the last one again, else answers with the failure.
-    fn advance(&mut self, poller: &Poller, up: &mut Upstreams, key: u64, now: Instant) -> Option<Reply> {
+    fn overdue(&mut self, poller: &Poller, up: &mut Upstreams, key: u64, now: Instant) -> Option<Reply> {
         let lookup = self.table.get_mut(key)?;
-        while now < lookup.give_up {
-            let Some(server) = lookup.rest.pop() else { break };
-            match lookup.start(poller, up, server, key) {
-                Ok(()) => break,
-                // Out of descriptors: no other server would help.
-                Err(Errno::MFILE | Errno::NFILE) => lookup.rest.clear(),
-                Err(_) => up.note(server, false, now),
+        let patient = now < lookup.begun + PATIENCE;
+        if !patient {
+            lookup.attempts.iter().for_each(|a| up.note(a.server, false, now));
+            if lookup.negative.is_some() {
+                let negative = lookup.negative.take();
+                return self.finish(key, negative);
             }
-        }
-        if lookup.attempts.is_empty() || now >= lookup.give_up {
-            let lookup = self.table.remove(key)?;
-            let failure = lookup.failure.or_else(|| match message::parse(&lookup.query) {
-                Incoming::Query(query) => Some(query.empty(message::SERVFAIL)),
-                _ => None,
-            });
-            return failure.map(|failure| (lookup.asker, failure));
-        }
-        if now > lookup.next && lookup.rest.is_empty() {
+            if now >= lookup.begun + GIVE_UP {
+                return self.finish(key, None);
+            }
             lookup.attempts.iter().filter(|a| a.stream.is_none()).for_each(|a| a.send(&lookup.query));
         }
-        lookup.next = (now + HEAD_START).min(lookup.give_up);
+        while !lookup.rest.is_empty() {
+            lookup.ask_next(poller, up, key, now);
+        }
+        lookup.next = if patient { lookup.begun + PATIENCE } else { (now + PATIENCE).min(lookup.begun + GIVE_UP) };
+        self.settle(poller, up, key, now)
+    }
+
+    /// When nobody is left to wait for, the servers not asked yet are; else the answer is the best
+    /// of the bad ones.
+    fn settle(&mut self, poller: &Poller, up: &mut Upstreams, key: u64, now: Instant) -> Option<Reply> {
+        let lookup = self.table.get_mut(key)?;
+        if lookup.attempts.is_empty() {
+            while !lookup.rest.is_empty() {
+                lookup.ask_next(poller, up, key, now);
+            }
+        }
+        if lookup.attempts.is_empty() {
+            let negative = lookup.negative.take();
+            return self.finish(key, negative);
+        }
         let next = lookup.next;
         self.next = Some(self.next.map_or(next, |n| n.min(next)));
         None
     }
+
+    /// The question is done: with a server's answer, or with what else there is to say.
+    fn finish(&mut self, key: u64, answer: Option<Vec<u8>>) -> Option<Reply> {
+        let lookup = self.table.remove(key)?;
+        let good = answer.is_some();
+        let answer = answer.or(lookup.failure).or_else(|| match message::parse(&lookup.query) {
+            Incoming::Query(query) => Some(query.empty(message::SERVFAIL)),
+            _ => None,
+        })?;
+        Some(Reply { asker: lookup.asker, query: lookup.query, answer, good })
+    }
 }
 
 impl Lookup {
+    fn ask_next(&mut self, poller: &Poller, up: &mut Upstreams, key: u64, now: Instant) {
+        if self.rest.is_empty() {
+            return;
+        }
+        let server = self.rest.remove(0);
+        match self.start(poller, up, server, key) {
+            Ok(()) => {}
+            // Out of descriptors: no other server would help.
+            Err(Errno::MFILE | Errno::NFILE) => self.rest.clear(),
+            Err(_) => up.note(server, false, now),
+        }
+    }
+
     fn start(&mut self, poller: &Poller, up: &Upstreams, server: SocketAddr, key: u64) -> Result<(), Errno> {
         let tcp = matches!(self.asker, Asker::Tcp(_));
         let kind = if tcp { SocketType::STREAM } else { SocketType::DGRAM };

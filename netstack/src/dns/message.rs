@@ -12,19 +12,21 @@ pub const A: u16 = 1;
 pub const PTR: u16 = 12;
 pub const AAAA: u16 = 28;
 pub const ANY: u16 = 255;
-const OPT: u16 = 41;
-const CLASS_IN: u16 = 1;
+pub const SRV: u16 = 33;
+pub const OPT: u16 = 41;
+pub const CLASS_IN: u16 = 1;
 
 /// Response codes.
 pub const NOERROR: u8 = 0;
 pub const FORMERR: u8 = 1;
 pub const SERVFAIL: u8 = 2;
+pub const NXDOMAIN: u8 = 3;
 pub const NOTIMP: u8 = 4;
 pub const REFUSED: u8 = 5;
 /// Extended (EDNS): its upper bits travel in the OPT record.
 const BADVERS: u16 = 16;
 
-const HEADER: usize = 12;
+pub const HEADER: usize = 12;
 const MAX_NAME: usize = 255;
 /// What a client without EDNS can take by UDP.
 const PLAIN_UDP: usize = 512;
@@ -38,6 +40,8 @@ const FLAG_RESPONSE: u8 = 0x80;
 const FLAG_TRUNCATED: u8 = 0x02;
 const FLAG_RECURSION_DESIRED: u8 = 0x01;
 const FLAG_RECURSION_AVAILABLE: u8 = 0x80;
+/// Authentic data, checking disabled: what a validating client adds.
+const FLAGS_DNSSEC: u8 = 0x30;
 
 /// One well-formed question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,9 @@ pub struct Query<'a> {
 struct Edns {
     size: u16,
     version: u8,
+    dnssec_ok: bool,
+    /// No options in it, and no other record beside it.
+    bare: bool,
 }
 
 /// What arrived.
@@ -130,7 +137,8 @@ fn edns(raw: &[u8], mut at: usize) -> Option<Option<Edns>> {
         let (version, length) = (*raw.get(at + 6)?, usize::from(u16_at(raw, at + 9)?));
         raw.get(at + 11..at + 11 + length)?;
         if kind == OPT {
-            return Some(Some(Edns { size, version }));
+            let (dnssec_ok, bare) = (raw.get(at + 7)? & 0x80 != 0, length == 0 && raw.len() == at + 11);
+            return Some(Some(Edns { size, version, dnssec_ok, bare }));
         }
         at += 11 + length;
     }
@@ -143,9 +151,49 @@ impl<'a> Query<'a> {
         self.edns.map_or(PLAIN_UDP, |e| usize::from(e.size.min(OUR_UDP)).max(PLAIN_UDP))
     }
 
+    /// What answers to this and like questions have in common; `None` for a question whose answer
+    /// is for this client only (cookies, client subnets, signatures).
+    pub fn cache_key(&self) -> Option<Vec<u8>> {
+        let bare = match self.edns {
+            Some(edns) => edns.bare,
+            None => self.raw.len() == self.end,
+        };
+        let flags = self.raw[2] & FLAG_RECURSION_DESIRED
+            | self.raw[3] & FLAGS_DNSSEC
+            | self.edns.map_or(0, |e| 0x40 | u8::from(e.dnssec_ok) << 7);
+        bare.then(|| {
+            let (name, kind_and_class) = self.raw[HEADER..self.end].split_at(self.end - 4 - HEADER);
+            [&[flags], &name.to_ascii_lowercase()[..], kind_and_class].concat()
+        })
+    }
+
+    /// Makes an earlier answer to a like question the answer to this one.
+    pub fn readdress(&self, reply: &mut [u8]) {
+        reply[..2].copy_from_slice(&self.raw[..2]);
+        // A client may spell the name its own way, and look whether the answer does too.
+        if u16_at(reply, 4) == Some(1)
+            && let Some(question) = reply.get_mut(HEADER..self.end)
+        {
+            question.copy_from_slice(&self.raw[HEADER..self.end]);
+        }
+    }
+
+    /// "Ask by TCP", if that is what it takes to bring `reply` to the client.
+    pub fn fitted(&self, reply: Vec<u8>, udp: bool) -> Vec<u8> {
+        if !udp || reply.len() <= self.udp_size() {
+            return reply;
+        }
+        let mut short = self.start(response_code(&reply));
+        short[2] |= FLAG_TRUNCATED;
+        self.finish(&mut short, 0);
+        short
+    }
+
     /// Is `reply` a response to this very question? Servers that refuse may leave the question out.
     pub fn is_answered_by(&self, reply: &[u8]) -> bool {
-        let same = |question: &[u8]| question.eq_ignore_ascii_case(&self.raw[HEADER..self.end]);
+        let name = self.end - 4 - HEADER;
+        let own = &self.raw[HEADER..self.end];
+        let same = |q: &[u8]| q[..name].eq_ignore_ascii_case(&own[..name]) && q[name..] == own[name..];
         reply.len() >= HEADER
             && reply[..2] == self.raw[..2]
             && reply[2] & FLAG_RESPONSE != 0
@@ -199,14 +247,20 @@ impl<'a> Query<'a> {
 
     /// One PTR record.
     pub fn pointer(&self, name: &str) -> Vec<u8> {
-        let mut target = Vec::with_capacity(name.len() + 2);
-        for label in name.split('.') {
-            target.push(label.len() as u8);
-            target.extend_from_slice(label.as_bytes());
-        }
-        target.push(0);
+        self.single(PTR, &wire(name))
+    }
+
+    /// One SRV record: `port` at `name`, first choice (RFC 2782; its name is never compressed).
+    pub fn service(&self, name: &str, port: u16) -> Vec<u8> {
+        let mut data = vec![0, 0, 0, 0];
+        data.extend_from_slice(&port.to_be_bytes());
+        data.extend_from_slice(&wire(name));
+        self.single(SRV, &data)
+    }
+
+    fn single(&self, kind: u16, data: &[u8]) -> Vec<u8> {
         let mut reply = self.start(NOERROR);
-        record(&mut reply, PTR, &target);
+        record(&mut reply, kind, data);
         reply[7] = 1;
         self.finish(&mut reply, 0);
         reply
@@ -230,6 +284,21 @@ impl<'a> Query<'a> {
     }
 }
 
+/// A name as labels; each is shorter than 64 bytes.
+fn wire(name: &str) -> Vec<u8> {
+    let mut labels = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.') {
+        labels.push(label.len() as u8);
+        labels.extend_from_slice(label.as_bytes());
+    }
+    labels.push(0);
+    labels
+}
+
+pub fn is_truncated(reply: &[u8]) -> bool {
+    reply.get(2).is_some_and(|b| b & FLAG_TRUNCATED != 0)
+}
+
 /// The response code of somebody's reply.
 pub fn response_code(reply: &[u8]) -> u8 {
     reply.get(3).map_or(SERVFAIL, |b| b & 0x0f)
@@ -251,7 +320,7 @@ fn record(reply: &mut Vec<u8>, kind: u16, data: &[u8]) {
     reply.extend_from_slice(data);
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 

@@ -5,22 +5,27 @@
 //! namespace on a random port, to which port 53 of 127.0.0.11 is rewritten ([`crate::nl::redirect`]):
 //! so a container may itself serve DNS on 0.0.0.0:53, and the host's port 53 is nobody's concern.
 
+mod cache;
 mod clients;
 mod forward;
 mod message;
+mod records;
 mod upstream;
 mod zone;
 
 pub use zone::SharedNetwork;
 
+use crate::egress::{self, Gate};
 use crate::nl;
 use crate::poll::{Interest, Poller};
+use cache::Cache;
 use clients::{Clients, Want};
-use forward::Lookups;
+use forward::{Lookups, Reply};
 use message::{Incoming, Query};
 use plan::{Result, ResultExt};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -94,6 +99,8 @@ fn bind(address: Ipv4Addr) -> Result<Sockets> {
 #[derive(Debug)]
 pub struct Config {
     pub state: PathBuf,
+    /// The records of networks, `<root>/networks`.
+    pub records: PathBuf,
     /// Those the container is on.
     pub networks: Vec<SharedNetwork>,
     /// `--dns`: asked from within the container's namespace, instead of the host's servers.
@@ -104,6 +111,24 @@ pub struct Config {
     pub resolv_conf: PathBuf,
     /// The container's network namespace.
     pub netns: OwnedFd,
+    /// `--egress`: what answers open, and which names may be asked for.
+    pub gate: Option<Gate>,
+}
+
+/// What the server has done so far, for `inspect`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Counters {
+    pub queries: u64,
+    /// Names of containers.
+    pub local: u64,
+    pub cache_hits: u64,
+    /// Passed on to a server.
+    pub forwarded: u64,
+    /// Refused: nobody to ask, or a name that `--egress` does not allow.
+    pub refused: u64,
+    /// No server had a good answer.
+    pub failures: u64,
 }
 
 #[derive(Debug)]
@@ -113,28 +138,24 @@ pub struct Server {
     zone: Zone,
     upstreams: Upstreams,
     resolv_conf: PathBuf,
+    records: PathBuf,
     lookups: Lookups,
+    cache: Cache,
+    gate: Option<Gate>,
+    counters: Counters,
     clients: Clients,
     /// Connections whose turn was over before their questions were.
     unfinished: Vec<u64>,
     /// Rotates the addresses of a name from one answer to the next.
     turn: usize,
-    /// Port of the servers asked.
-    port: u16,
 }
 
 impl Server {
     pub fn new(sockets: Sockets, config: Config) -> Result<Server> {
-        let mut server = Server::asking_at(sockets, &config, PORT)?;
-        // Asked to ask itself, the server would never stop.
-        let others: Vec<IpAddr> = config.servers.iter().copied().filter(|ip| *ip != IpAddr::from(ADDRESS)).collect();
-        if !others.is_empty() {
-            server.upstreams = Upstreams::given(&others, PORT, config.netns)?;
-        }
-        Ok(server)
+        Server::asking_at(sockets, config, PORT)
     }
 
-    fn asking_at(sockets: Sockets, config: &Config, port: u16) -> Result<Server> {
+    fn asking_at(sockets: Sockets, config: Config, port: u16) -> Result<Server> {
         let poller = Poller::new()?;
         let clients = Clients::new(&sockets.tcp);
         poller.add_read(&sockets.udp, UDP).doing(|| "watch the DNS socket")?;
@@ -143,13 +164,21 @@ impl Server {
             poller,
             sockets,
             zone: Zone::new(&config.state),
-            upstreams: Upstreams::none(),
-            resolv_conf: config.resolv_conf.clone(),
+            // Asked to ask itself, the server would never stop.
+            upstreams: Upstreams::new(
+                &config.servers.into_iter().filter(|ip| *ip != IpAddr::from(ADDRESS)).collect::<Vec<_>>(),
+                port,
+            )
+            .inside(config.netns, config.gate.is_some().then_some(egress::MARK))?,
+            resolv_conf: config.resolv_conf,
+            records: config.records,
             lookups: Lookups::new(),
+            cache: Cache::default(),
+            gate: config.gate,
+            counters: Counters::default(),
             clients,
             unfinished: Vec::new(),
             turn: 0,
-            port,
         };
         server.set_networks(&config.networks, config.forwards_to_host);
         Ok(server)
@@ -158,12 +187,12 @@ impl Server {
     /// The container was connected to a network or disconnected from one.
     pub fn set_networks(&mut self, networks: &[SharedNetwork], forwards_to_host: bool) {
         self.zone.set_networks(networks);
-        if !self.upstreams.are_given() {
-            self.upstreams = match forwards_to_host {
-                true => Upstreams::of_host(&self.resolv_conf, self.port),
-                false => Upstreams::none(),
-            };
-        }
+        let records = networks.iter().map(|n| self.records.join(format!("{}.json", n.id))).collect();
+        self.upstreams.watch(records, forwards_to_host.then_some(&self.resolv_conf));
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
     pub fn interest(&self) -> Interest {
@@ -195,15 +224,15 @@ impl Server {
                 CLIENT => self.converse(key, now),
                 _ => {
                     let reply = self.lookups.ready(&self.poller, &mut self.upstreams, key, now);
-                    reply.into_iter().for_each(|(asker, answer)| self.send(asker, &answer, now));
+                    reply.into_iter().for_each(|reply| self.deliver(reply, now));
                 }
             }
         }
         for key in std::mem::take(&mut self.unfinished) {
             self.converse(key, now);
         }
-        for (asker, answer) in self.lookups.expire(&self.poller, &mut self.upstreams, now) {
-            self.send(asker, &answer, now);
+        for reply in self.lookups.expire(&self.poller, &mut self.upstreams, now) {
+            self.deliver(reply, now);
         }
         for key in self.clients.expire(now) {
             self.lookups.forget(Asker::Tcp(key));
@@ -252,19 +281,76 @@ impl Server {
         if let Some(refusal) = query.bad_version() {
             return Some(refusal);
         }
+        self.counters.queries += 1;
         self.zone.refresh();
-        if let Some(reply) = self.local(&query, matches!(asker, Asker::Udp(_))) {
-            return Some(reply);
+        let udp = matches!(asker, Asker::Udp(_));
+        if let Some(reply) = self.local(&query, udp) {
+            self.counters.local += 1;
+            return Some(self.admitted(&query, reply, now));
         }
-        // An answer at once is a refusal: to the asker, who is still here.
-        let refused = self.lookups.ask(&self.poller, &mut self.upstreams, &query, asker, now);
-        refused.map(|(_, reply)| reply)
+        if self.gate.as_ref().is_some_and(|gate| !gate.may_ask(query.name.as_deref())) {
+            self.counters.refused += 1;
+            return Some(query.empty(message::REFUSED));
+        }
+        if self.upstreams.refresh(now) {
+            self.cache.clear();
+        }
+        if let Some(reply) = self.cache.get(&query, now) {
+            self.counters.cache_hits += 1;
+            let reply = self.admitted(&query, reply, now);
+            return Some(query.fitted(reply, udp));
+        }
+        // An answer at once is a refusal, or that no server could even be asked: to the asker, who is
+        // still here.
+        match self.lookups.ask(&self.poller, &mut self.upstreams, &query, asker, now) {
+            Some(reply) => {
+                self.counters.refused += 1;
+                Some(reply.answer)
+            }
+            None => {
+                self.counters.forwarded += 1;
+                None
+            }
+        }
+    }
+
+    /// A server's answer, on its way to whoever asked.
+    fn deliver(&mut self, reply: Reply, now: Instant) {
+        let Incoming::Query(query) = message::parse(&reply.query) else { return };
+        let mut answer = reply.answer;
+        if reply.good {
+            self.cache.put(&query, &answer, now);
+            answer = self.admitted(&query, answer, now);
+        } else {
+            self.counters.failures += 1;
+        }
+        self.send(reply.asker, &answer, now);
+    }
+
+    /// The answer, once the container is let out to the addresses in it. An address that would only
+    /// be refused is no answer.
+    fn admitted(&mut self, query: &Query, answer: Vec<u8>, now: Instant) -> Vec<u8> {
+        let (Some(gate), Some(name)) = (&mut self.gate, query.name.as_deref()) else { return answer };
+        if !gate.concerns(name) || gate.open(name, &records::addresses(&answer), now).is_ok() {
+            return answer;
+        }
+        self.counters.failures += 1;
+        query.empty(message::SERVFAIL)
     }
 
     /// From the zone. A name of ours is never passed on, whatever is asked about it: the host's
     /// servers need not learn what containers are called.
     fn local(&mut self, query: &Query, udp: bool) -> Option<Vec<u8>> {
-        let found = self.zone.find(query.name.as_deref()?)?;
+        let name = query.name.as_deref()?;
+        let Some(found) = self.zone.find(name) else {
+            // `_5432._tcp.db`: names of services are nobody's but ours below a name of ours.
+            let (port, host) = service(name)?;
+            self.zone.find(host)?;
+            return Some(match (query.kind, port, std::str::from_utf8(host)) {
+                (message::SRV | message::ANY, Some(port), Ok(host)) => query.service(host, port),
+                _ => query.empty(message::NOERROR),
+            });
+        };
         let turn = self.turn;
         self.turn = turn.wrapping_add(1);
         Some(match found {
@@ -289,6 +375,17 @@ impl Server {
             }
         }
     }
+}
+
+/// `_port._protocol.host` (RFC 2782): the port, if it is a number, and the host.
+fn service(name: &[u8]) -> Option<(Option<u16>, &[u8])> {
+    let mut labels = name.splitn(3, |b| *b == b'.');
+    let (port, protocol, host) = (labels.next()?, labels.next()?, labels.next()?);
+    let port = port.strip_prefix(b"_")?;
+    matches!(protocol, b"_tcp" | b"_udp" | b"_sctp").then(|| {
+        let number = std::str::from_utf8(port).ok().and_then(|p| p.parse().ok()).filter(|p| *p > 0);
+        (number, host)
+    })
 }
 
 fn rotated<T>(list: &[T], turn: usize) -> impl Iterator<Item = &T> {

@@ -37,6 +37,27 @@ type Stamp = (u64, i64, i64);
 pub struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
+    /// Those of containers that are unhealthy: given out only where there are no others.
+    unhealthy: (Vec<Ipv4Addr>, Vec<Ipv6Addr>),
+}
+
+impl Addresses {
+    fn add(&mut self, endpoint: &Record) {
+        let (ipv4, ipv6) = match endpoint.is_unhealthy() {
+            true => (&mut self.unhealthy.0, &mut self.unhealthy.1),
+            false => (&mut self.ipv4, &mut self.ipv6),
+        };
+        push(ipv4, endpoint.ipv4);
+        push(ipv6, endpoint.ipv6);
+    }
+
+    /// When all are unhealthy, any of them is better than none.
+    fn settle(&mut self) {
+        let (ipv4, ipv6) = std::mem::take(&mut self.unhealthy);
+        if self.ipv4.is_empty() && self.ipv6.is_empty() {
+            (self.ipv4, self.ipv6) = (ipv4, ipv6);
+        }
+    }
 }
 
 /// The answer of the zone.
@@ -53,6 +74,15 @@ struct Record {
     dns_names: Vec<String>,
     ipv4: Option<Ipv4Addr>,
     ipv6: Option<Ipv6Addr>,
+    /// As its health check has it.
+    #[serde(default)]
+    health: Option<String>,
+}
+
+impl Record {
+    fn is_unhealthy(&self) -> bool {
+        self.health.as_deref() == Some(crate::model::UNHEALTHY)
+    }
 }
 
 #[derive(Debug)]
@@ -129,8 +159,7 @@ impl Zone {
                 for name in endpoint.dns_names.iter().map(|n| n.to_ascii_lowercase()).filter(|n| is_askable(n)) {
                     for name in [format!("{name}.{network}"), name] {
                         let addresses = self.names.entry(name.into_bytes()).or_default();
-                        push(&mut addresses.ipv4, endpoint.ipv4);
-                        push(&mut addresses.ipv6, endpoint.ipv6);
+                        addresses.add(endpoint);
                     }
                 }
                 if let Some(name) = endpoint.dns_names.iter().find(|n| is_askable(n)) {
@@ -146,6 +175,7 @@ impl Zone {
         // The order of a directory is no order: without this, equal questions would get answers
         // in an order that changes with every container that starts.
         for addresses in self.names.values_mut() {
+            addresses.settle();
             addresses.ipv4.sort_unstable();
             addresses.ipv6.sort_unstable();
         }

@@ -222,12 +222,13 @@ impl Element {
             bytes
         });
         nl::Elem {
-            set: self.shape.name,
+            set: self.shape.name.into(),
             key,
             end: self.shape.interval.then_some(end),
             single_field: self.shape.key.len() == 1,
             data,
             counter: self.shape.counter,
+            timeout: None,
         }
     }
 }

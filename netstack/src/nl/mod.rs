@@ -9,11 +9,14 @@ mod nft;
 pub mod packet;
 mod redirect;
 mod route;
+mod rules;
 mod socket;
+mod tc;
 
 pub use conntrack::{Towards, forget_container, forget_flows};
 pub use netns::{Visit, current};
 pub use nft::{Elem, NftBatch};
 pub use redirect::redirect;
 pub use route::Link;
+pub use rules::{AddressSet, Expr, Family, Header, Meta, Table, write_table};
 pub use socket::{Batch, Failure, Socket};

@@ -6,6 +6,8 @@
 
 use super::socket::{Batch, Failure, Socket};
 use plan::Result;
+use std::borrow::Cow;
+use std::time::Duration;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
@@ -24,7 +26,7 @@ const MAX_MESSAGE: usize = 48 * 1024;
 /// An element in the kernel's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elem {
-    pub set: &'static str,
+    pub set: Cow<'static, str>,
     /// Every field padded to four bytes.
     pub key: Vec<u8>,
     /// The inclusive upper bound, in interval sets.
@@ -35,10 +37,12 @@ pub struct Elem {
     /// What a map answers.
     pub data: Option<Vec<u8>>,
     pub counter: bool,
+    /// When it leaves by itself, in sets whose elements do.
+    pub timeout: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Verb {
+pub(super) enum Verb {
     Add,
     Delete,
     Get,
@@ -123,7 +127,7 @@ impl Socket {
     }
 }
 
-fn elements_message(buf: &mut Vec<u8>, verb: Verb, seq: u32, table: &str, elems: &[Elem]) {
+pub(super) fn elements_message(buf: &mut Vec<u8>, verb: Verb, seq: u32, table: &str, elems: &[Elem]) {
     let (kind, flags) = match verb {
         Verb::Add => (NFT_MSG_NEWSETELEM, NLM_F_CREATE),
         Verb::Delete => (NFT_MSG_DELSETELEM, 0),
@@ -131,7 +135,7 @@ fn elements_message(buf: &mut Vec<u8>, verb: Verb, seq: u32, table: &str, elems:
     };
     message(buf, kind, flags, seq, NFPROTO_INET, 0, |buf| {
         string(buf, 1, table);
-        string(buf, 2, elems[0].set);
+        string(buf, 2, &elems[0].set);
         nest(buf, 3, |buf| {
             for e in elems {
                 element(buf, verb, e);
@@ -152,6 +156,10 @@ fn element(buf: &mut Vec<u8>, verb: Verb, e: &Elem) {
         }
         if let Some(bytes) = &e.data {
             nest(buf, 2, |buf| attr(buf, 1, bytes));
+        }
+        if let Some(timeout) = e.timeout {
+            let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            attr(buf, 4, &milliseconds.to_be_bytes());
         }
         if e.counter {
             nest(buf, 7, |buf| {
@@ -244,12 +252,13 @@ mod tests {
     #[test]
     fn many_elements_are_split_into_messages_that_fit() {
         let elem = |i: u16| Elem {
-            set: "s",
+            set: "s".into(),
             key: i.to_be_bytes().to_vec(),
             end: None,
             single_field: true,
             data: Some(vec![1, 2, 3, 4]),
             counter: true,
+            timeout: None,
         };
         let elems: Vec<Elem> = (0..5000).map(elem).collect();
         let mut batch = NftBatch::new("t");

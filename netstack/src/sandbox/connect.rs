@@ -45,10 +45,13 @@ impl Netstack {
         let mut nft = Socket::netfilter()?;
         let facts = self.observe(&network, &route, &mut nft)?;
         let taken: Vec<&str> = all.iter().map(|e| e.ifname.as_str()).collect();
-        let (new, mac) = endpoint::decide(self, request, &network, config, &taken, Mode::Real, &route)?;
+        let (mut new, mac) = endpoint::decide(self, request, &network, config, &taken, Mode::Real, &route)?;
+        new.health = all.iter().find_map(|e| e.health.clone());
         all.push(new.clone());
 
-        let own = Own { state: &self.state, files: None, namespace: true, dns: false };
+        // The egress policy is there already, and knows no networks.
+        let rate = request.rate;
+        let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(&new), &[mac], &[], own);
         // Loopback is up already, and the default routes are those of the whole container.
         steps.retain(|s| !matches!(s, Step::DefaultRoute { .. } | Step::LoopbackUp));

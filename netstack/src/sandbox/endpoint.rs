@@ -108,6 +108,7 @@ pub(crate) fn decide(
         sysctls: options::sysctls(&config.driver_opts, &ifname)?,
         announce: options::announce(network, config)?,
         ifname,
+        health: None,
     };
     Ok((endpoint, mac))
 }

@@ -6,6 +6,7 @@ use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
 use crate::apply;
 use crate::dns::{self, SharedNetwork};
 use crate::driver::bridge;
+use crate::egress::Gate;
 use crate::firewall::{self, Element};
 use crate::model::{Endpoint, PortBinding};
 use crate::networks::{Netstack, VERSION, is_predefined, read_json};
@@ -59,7 +60,7 @@ impl Sandbox {
         };
         sandbox.announcer.start(&sandbox.endpoints);
         if let Some(sockets) = plan.resolver {
-            sandbox.start_resolver(sockets)?;
+            sandbox.start_resolver(sockets, false)?;
         }
         Ok(sandbox)
     }
@@ -120,7 +121,7 @@ impl Sandbox {
         if let Some(ports) = &mut self.ports {
             ports.serve(bridge::target(&self.endpoints))?;
         }
-        let named = self.endpoints.iter().any(|e| !is_predefined(&e.network));
+        let named = self.wants_resolver();
         let (shared, forwards) = (self.shared(), self.forwards_to_host());
         match &mut self.resolver {
             Some(resolver) => resolver.set_networks(&shared, forwards),
@@ -129,7 +130,7 @@ impl Sandbox {
                 let visit = Visit::enter(self.netns.as_fd(), home.as_fd())?;
                 let sockets = dns::bind_in_current_netns()?;
                 drop(visit);
-                self.start_resolver(sockets)?;
+                self.start_resolver(sockets, true)?;
             }
             None => {}
         }
@@ -148,20 +149,50 @@ impl Sandbox {
         self.record()
     }
 
-    fn start_resolver(&mut self, sockets: dns::Sockets) -> Result<()> {
+    /// A container with an egress policy has a resolver on the default bridge as well: names open
+    /// doors there too.
+    fn wants_resolver(&self) -> bool {
+        self.request.egress.is_some() || self.endpoints.iter().any(|e| !is_predefined(&e.network))
+    }
+
+    /// `resumed`: an earlier monitor may have let the container out to addresses already.
+    fn start_resolver(&mut self, sockets: dns::Sockets, resumed: bool) -> Result<()> {
+        let gate = match &self.request.egress {
+            Some(policy) => {
+                let home = nl::current()?;
+                let _visit = Visit::enter(self.netns.as_fd(), home.as_fd())?;
+                Some(Gate::new(policy.clone(), resumed)?)
+            }
+            None => None,
+        };
         let server = dns::Server::new(
             sockets,
             dns::Config {
                 state: self.netstack.state.clone(),
+                records: self.netstack.root.join("networks"),
                 networks: self.shared(),
                 servers: self.request.dns.servers.clone(),
                 forwards_to_host: self.forwards_to_host(),
                 resolv_conf: PathBuf::from(RESOLV_CONF),
                 netns: duplicate(self.netns.as_fd())?,
+                gate,
             },
         )?;
         self.resolver = Some(server);
         Ok(())
+    }
+
+    /// What its resolver has done; `None` without one.
+    pub fn dns_counters(&self) -> Option<dns::Counters> {
+        self.resolver.as_ref().map(dns::Server::counters)
+    }
+
+    /// What its health check has found, for the resolvers of its neighbours ([`Endpoint::health`]).
+    pub fn set_health(&self, health: &str) -> Result<()> {
+        self.netstack.endpoints_of(&self.request.container_id)?.into_iter().try_for_each(|mut e| {
+            e.health = Some(health.to_string());
+            write_json(&endpoint::record(&self.netstack.state, &e.network_id, &e.container_id), &e)
+        })
     }
 
     /// The networks whose names it may ask for. The default bridge has none.
@@ -181,7 +212,7 @@ impl Sandbox {
     /// What the container's programs wrote into the files stays there.
     fn rewrite_files(&mut self, before: &[Endpoint]) -> Result<()> {
         let Some(old) = &self.files else { return Ok(()) };
-        let named = self.endpoints.iter().any(|e| !is_predefined(&e.network));
+        let named = self.wants_resolver();
         let Some(new) = self.netstack.files(&self.request, &self.endpoints, named) else { return Ok(()) };
         let hosts = old.dir.join("hosts");
         let now = std::fs::read_to_string(&hosts).unwrap_or_default();
@@ -276,7 +307,7 @@ impl Netstack {
         if !bindings.is_empty() {
             request.ports = bindings.iter().map(exactly).collect();
         }
-        let named = endpoints.iter().any(|e| !is_predefined(&e.network));
+        let named = request.egress.is_some() || endpoints.iter().any(|e| !is_predefined(&e.network));
         let mut sandbox = Sandbox {
             netstack: self.clone(),
             netns: duplicate(netns)?,

@@ -21,10 +21,12 @@ pub use request::{Mode, SandboxRequest};
 
 use crate::dns;
 use crate::driver::bridge::{self, Facts};
+use crate::egress::Policy;
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json};
 use crate::nl::Socket;
 use crate::publish::Ports;
+use crate::rate::Rate;
 use crate::step::Step;
 use ::plan::{Action, HostThing, Result, Undo};
 use serde::{Deserialize, Serialize};
@@ -151,12 +153,18 @@ pub(crate) fn compose(
     for (((network, facts), e), mac) in networks.iter().zip(endpoints).zip(macs) {
         steps.push(bridge::plug(network, e, *mac, *facts));
     }
+    let limit = |ifname: &str, bits: Option<u64>, inside| {
+        bits.map(|bits| Step::LimitRate { ifname: ifname.to_string(), bits, inside })
+    };
+    steps.extend(endpoints.iter().filter_map(|e| limit(&e.host_ifname, own.rate.inbound, false)));
     if own.namespace {
         steps.extend(endpoints.iter().map(bridge::harden));
         steps.extend(endpoints.iter().filter_map(bridge::tune));
         steps.extend(crate::driver::none::steps());
         steps.extend(endpoints.iter().map(bridge::configure));
+        steps.extend(endpoints.iter().filter_map(|e| limit(&e.ifname, own.rate.outbound, true)));
         steps.extend(bridge::routes(endpoints));
+        steps.extend(own.egress.map(|policy| Step::RestrictEgress(policy.clone())));
     }
     if own.dns {
         steps.push(Step::DnsServer);
@@ -183,6 +191,8 @@ pub(crate) struct Own<'a> {
     pub namespace: bool,
     /// The embedded DNS server answers in it.
     pub dns: bool,
+    pub egress: Option<&'a Policy>,
+    pub rate: Rate,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::{BridgeOptions, Netstack, is_predefined};
 use crate::nl::Socket;
 use crate::publish::{self, Ports};
+use crate::rate::Rate;
 use plan::{Error, Result};
 use std::net::IpAddr;
 
@@ -55,9 +56,10 @@ impl Netstack {
             Ok(found) => found,
             Err(e) => return Err(self.give_back(&endpoints, e)),
         };
-        let dns = networks.iter().any(|(n, _)| !is_predefined(&n.name));
+        let dns = request.egress.is_some() || networks.iter().any(|(n, _)| !is_predefined(&n.name));
         let files = self.files(request, &endpoints, dns);
-        let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns };
+        let egress = request.egress.as_ref();
+        let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns, egress, rate: request.rate };
         let steps = compose(&networks, &endpoints, &macs, &bindings, own);
         let mut plan = SandboxPlan::of_steps(self, request, steps);
         plan.warnings = ports.iter().flat_map(|p| p.warnings.clone()).collect();
@@ -73,7 +75,14 @@ impl Netstack {
     /// `--network host` and `--network none`.
     fn trivial(&self, request: &SandboxRequest) -> SandboxPlan {
         let files = self.files(request, &[], false);
-        let own = Own { state: &self.state, files: files.as_ref(), namespace: !request.host_network, dns: false };
+        let own = Own {
+            state: &self.state,
+            files: files.as_ref(),
+            namespace: !request.host_network,
+            dns: false,
+            egress: None,
+            rate: Rate::default(),
+        };
         let mut plan = SandboxPlan::of_steps(self, request, compose(&[], &[], &[], &[], own));
         plan.files = files;
         plan

@@ -1,8 +1,10 @@
 //! What a container asks for, and what is wrong with asking for it.
 
 use super::options::IFNAME;
+use crate::egress::Policy;
 use crate::model::{DnsConfig, EndpointConfig, Network, Pool, PortSpec};
 use crate::networks::is_predefined;
+use crate::rate::Rate;
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use std::net::IpAddr;
@@ -36,6 +38,10 @@ pub struct SandboxRequest {
     pub keep_addresses: bool,
     /// Where hosts, resolv.conf and hostname are to be written; `None` when nothing mounts them.
     pub files: Option<PathBuf>,
+    /// `--egress`.
+    pub egress: Option<Policy>,
+    /// `--net-rate`, of each cable.
+    pub rate: Rate,
 }
 
 /// What the addresses of one endpoint come from.

@@ -109,6 +109,8 @@ impl Host {
             dns: DnsConfig::default(),
             keep_addresses: false,
             files: None,
+            egress: None,
+            rate: Default::default(),
         }
     }
 

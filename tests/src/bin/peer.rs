@@ -5,6 +5,9 @@
 //!     peer echo ADDR PORT TEXT    greets each connection with TEXT and returns what it is sent
 //!     peer call ADDR PORT         prints the answer; exit 1 and "refused", "timeout" or "closed" otherwise
 //!     peer call-udp ADDR PORT
+//!     peer bulk ADDR PORT TEXT        takes whatever comes; sends as much as it is asked for
+//!     peer download ADDR PORT N   N bytes from such a server: milliseconds
+//!     peer upload ADDR PORT N     N bytes to it
 //!     peer connects ADDR PORT N   N connections one after another: microseconds of the median
 
 use std::io::{ErrorKind, Read, Write};
@@ -22,8 +25,11 @@ fn main() {
         ["udp", addr, port, text] => serve_udp(at(addr, port), text),
         ["call", addr, port] => call_tcp(at(addr, port)),
         ["call-udp", addr, port] => call_udp(at(addr, port)),
+        ["bulk", addr, port, _] => serve_bulk(at(addr, port)),
+        ["download", addr, port, n] => transfer(at(addr, port), n.parse().expect("a count"), 0),
+        ["upload", addr, port, n] => transfer(at(addr, port), 0, n.parse().expect("a count")),
         ["connects", addr, port, n] => connects(at(addr, port), n.parse().expect("a count")),
-        _ => panic!("usage: peer tcp|udp|call|call-udp|connects ADDR PORT …"),
+        _ => panic!("usage: peer tcp|udp|call|call-udp|bulk|download|upload|connects ADDR PORT …"),
     };
     if let Err(e) = end {
         let word = match e.kind() {
@@ -99,6 +105,33 @@ fn call_udp(at: SocketAddr) -> std::io::Result<()> {
     let mut buf = [0u8; 2048];
     let n = socket.recv(&mut buf)?;
     print!("{}", String::from_utf8_lossy(&buf[..n]));
+    Ok(())
+}
+
+/// A request is the number of bytes to send; what follows is taken, and answered with one byte.
+fn serve_bulk(at: SocketAddr) -> std::io::Result<()> {
+    let listener = TcpListener::bind(at)?;
+    println!("ready");
+    for mut stream in listener.incoming().flatten() {
+        let mut length = [0; 8];
+        stream.read_exact(&mut length)?;
+        stream.write_all(&vec![7; u64::from_be_bytes(length) as usize])?;
+        std::io::copy(&mut stream, &mut std::io::sink())?;
+        stream.write_all(&[1])?;
+    }
+    Ok(())
+}
+
+fn transfer(at: SocketAddr, down: u64, up: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+    stream.set_read_timeout(Some(10 * PATIENCE))?;
+    let begin = Instant::now();
+    stream.write_all(&down.to_be_bytes())?;
+    std::io::copy(&mut std::io::Read::by_ref(&mut stream).take(down), &mut std::io::sink())?;
+    stream.write_all(&vec![7; up])?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    stream.read_exact(&mut [0])?;
+    println!("{}", begin.elapsed().as_millis());
     Ok(())
 }
 

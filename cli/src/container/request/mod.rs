@@ -6,6 +6,7 @@ pub mod network;
 pub mod process;
 pub mod security;
 pub mod size;
+pub mod traffic;
 
 use super::record::{HostConfig, LogConfig, Record, Ulimit, VERSION};
 use crate::args::{CreateFlags, LimitFlags};
@@ -60,6 +61,7 @@ pub fn decide(
         return Err(Error::invalid("SHM size can not be less than 0").with_hint("write --shm-size 64m"));
     }
     host.network_mode = networking.mode;
+    traffic::fill(&flags.network, &mut host, &mut warnings)?;
     host.ports = networking.ports;
     host.publish_all = flags.network.publish_all;
     host.extra_hosts.clone_from(&flags.network.add_host);

@@ -5,6 +5,7 @@ use crate::context::Context;
 use ipnetwork::IpNetwork;
 use netstack::model::{Endpoint, EndpointConfig, PortBinding, PortSpec, Proto};
 use netstack::networks::is_predefined;
+use netstack::rate;
 use runtime::state::{State, Status};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct Live<'a> {
     pub bindings: &'a [PortBinding],
     /// Lower directories of the root, topmost first.
     pub lower: &'a [PathBuf],
+    /// What its resolver has done.
+    pub dns: Option<Value>,
     /// Bytes in the writable layer, when asked for (`--size`).
     pub size: Option<u64>,
 }
@@ -62,6 +65,9 @@ pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
             "Networks": networks(r, live.endpoints),
         },
     });
+    if let Some(dns) = &live.dns {
+        doc["NetworkSettings"]["DNS"] = dns.clone();
+    }
     if let (Some(size), Some(o)) = (live.size, doc.as_object_mut()) {
         o.insert("SizeRw".into(), size.into());
     }
@@ -179,6 +185,11 @@ fn host_config(r: &Record) -> Value {
         "PidsLimit": h.pids_limit,
         "Ulimits": ulimits,
         "Devices": devices,
+        "Egress": if h.egress.is_empty() { Value::Null } else { json!(h.egress) },
+        "NetRate": {
+            "In": h.net_rate.inbound.map(rate::text),
+            "Out": h.net_rate.outbound.map(rate::text),
+        },
         "Init": h.init,
     })
 }
