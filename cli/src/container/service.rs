@@ -16,7 +16,6 @@ pub const REFRESH: &str = "refresh";
 pub const PUBLISH: &str = "publish";
 /// `port rm` sends it with the ports to close.
 pub const WITHDRAW: &str = "withdraw";
-
 /// What its resolver has done so far: `inspect` asks.
 pub const DNS: &str = "dns";
 

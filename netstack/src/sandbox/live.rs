@@ -9,7 +9,7 @@ use crate::driver::bridge;
 use crate::egress::Gate;
 use crate::firewall::{self, Element};
 use crate::model::{Endpoint, PortBinding};
-use crate::networks::{Netstack, VERSION, is_predefined, read_json};
+use crate::networks::{Netstack, VERSION, is_predefined, read_json, write_json};
 use crate::nl::{self, Socket, Visit};
 use crate::poll::Interest;
 use crate::publish::{self, Ports};
