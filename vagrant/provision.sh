@@ -21,6 +21,7 @@ test_packages=(
   docker-registry skopeo # a real registry on loopback, and an independent reader and writer of images
   strace                 # the system-call gates
   tcpdump                # proves what did and did not cross a wire
+  dnsmasq-base           # a real DHCP server on the LAN
   util-linux procps      # unshare, nsenter, script, ps
 )
 vm_packages=(

@@ -3,12 +3,13 @@
 //! Consecutive netlink steps of one place go out as one batch; the acknowledgement's sequence number
 //! says which step the kernel refused. Nothing is decided here.
 
+use crate::dhcp::{self, Dhcp, Lease};
 use crate::dns;
 use crate::driver::bridge;
 use crate::egress;
 use crate::firewall;
-use crate::model::Network;
-use crate::networks::{BridgeOptions, write_json};
+use crate::model::{Endpoint, Network};
+use crate::networks::{BridgeOptions, is_predefined, write_json};
 use crate::nl::{self, Batch, Failure, Socket, Visit};
 use crate::rate;
 use crate::sandbox::{Published, Sandbox, SandboxPlan};
@@ -56,6 +57,9 @@ impl SandboxPlan {
     fn run(&mut self, steps: &[Step], range: Range<usize>, netns: BorrowedFd<'_>) -> Result<()> {
         let first = &steps[range.start];
         let told = |e: Error| if e.step.is_none() { e.with_step(first.line()) } else { e };
+        if let Step::AskDhcp { ifname, mac, asked, network } = first {
+            return self.ask_dhcp(ifname, *mac, asked, network, netns).map_err(told);
+        }
         if first.site() == Site::InNetns {
             return self.inside(steps, range, netns).map_err(told);
         }
@@ -90,6 +94,7 @@ impl SandboxPlan {
             | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
+            | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
             | Step::RestrictEgress(_)
             | Step::DnsServer => unreachable!("these happen inside the namespace"),
@@ -176,6 +181,36 @@ impl SandboxPlan {
         Ok(())
     }
 
+    /// The endpoint gets what the server gives, and everything that depends on it follows.
+    fn ask_dhcp(
+        &mut self,
+        ifname: &str,
+        mac: [u8; 6],
+        asked: &Dhcp,
+        network: &str,
+        netns: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let home = nl::current()?;
+        let visit = Visit::enter(netns, home.as_fd())?;
+        let route = Socket::route()?;
+        let index = route
+            .ifindex(ifname)?
+            .ok_or_else(|| Error::system(format!("interface {ifname} is not in the container's namespace")))?;
+        let lease = dhcp::obtain(index, mac, asked, network)?;
+        if let Some(e) = self.endpoints.iter_mut().find(|e| e.ifname == ifname) {
+            e.set_lease(Some(lease.clone()));
+        }
+        let all: Vec<Endpoint> = self.others.iter().chain(&self.endpoints).cloned().collect();
+        address_and_routes(route, index, None, Some(&lease), &all)?;
+        drop(visit);
+        if self.files.is_some() {
+            let named = self.endpoints.iter().any(|e| !is_predefined(&e.network));
+            self.files = self.netstack.files(&self.request, &self.endpoints, named);
+            self.write_files()?;
+        }
+        Ok(())
+    }
+
     fn write_files(&self) -> Result<()> {
         let Some(files) = &self.files else { return Ok(()) };
         for (name, text) in
@@ -207,11 +242,49 @@ impl SandboxPlan {
     }
 }
 
+/// Puts the address of one DHCP lease in the place of another's, in the namespace this thread is in;
+/// the default routes of all endpoints are set anew.
+pub(crate) fn address_and_routes(
+    mut route: Socket,
+    index: u32,
+    old: Option<&Lease>,
+    new: Option<&Lease>,
+    endpoints: &[Endpoint],
+) -> Result<()> {
+    if let Some(old) = old {
+        let mut batch = Batch::new();
+        batch.delete_address(0, index, old.ip, old.prefix);
+        match route.run(batch)? {
+            Err(f) if f.errno != libc::EADDRNOTAVAIL => return Err(f.error(format!("take back {}", old.ip))),
+            _ => {}
+        }
+    }
+    let mut batch = Batch::new();
+    if let Some(new) = new
+        && let Ok(address) = IpNetwork::new(new.ip.into(), new.prefix)
+    {
+        batch.add_address(0, index, address);
+    }
+    for step in bridge::routes(endpoints) {
+        if let Step::DefaultRoute { gateway, ifname } = step
+            && let Some(index) = route.ifindex(&ifname)?
+        {
+            batch.default_route(0, index, gateway);
+        }
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    route.run(batch)?.map_err(|f| f.error("give the interface the address of its DHCP lease"))
+}
+
 /// How many steps from the first on go together.
 fn run_length(steps: &[Step]) -> usize {
     let same = |s: &&Step| match &steps[0] {
         Step::CreateVeth(_) => matches!(s, Step::CreateVeth(_)),
-        first if first.site() == Site::InNetns => s.site() == Site::InNetns,
+        // What is asked for must be up, and nothing else can be done before the answer.
+        Step::AskDhcp { .. } => false,
+        first if first.site() == Site::InNetns => s.site() == Site::InNetns && !matches!(s, Step::AskDhcp { .. }),
         _ => false,
     };
     1 + steps[1..].iter().take_while(same).count()

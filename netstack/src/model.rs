@@ -1,5 +1,6 @@
 //! The nouns: a network, an endpoint, what a container asks for and what it got.
 
+use crate::dhcp::Dhcp;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -148,6 +149,20 @@ pub struct Endpoint {
     /// containers share lead past the unhealthy ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// A server on the network gives the IPv4 address.
+    #[serde(default)]
+    pub dhcp: Option<Dhcp>,
+}
+
+impl Endpoint {
+    pub(crate) fn mac_bytes(&self) -> Option<[u8; 6]> {
+        let mut bytes = [0; 6];
+        let mut parts = self.mac.split(':');
+        for byte in &mut bytes {
+            *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+        }
+        Some(bytes)
+    }
 }
 
 /// How often, and how fast, an interface that comes up tells its neighbours where its addresses are.

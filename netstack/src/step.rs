@@ -4,6 +4,7 @@
 //! in the container's network namespace dies with it, so few steps need taking back.
 
 use crate::egress::{self, Policy};
+use crate::dhcp::Dhcp;
 use crate::firewall::Element;
 use crate::model::{PortBinding, Proto};
 use crate::rate;
@@ -66,6 +67,13 @@ pub enum Step {
         addresses: Vec<IpNetwork>,
         /// Tell the neighbours (gratuitous ARP) when it comes up.
         announce: bool,
+    },
+    /// A server on the network gives the address; the program starts when it has.
+    AskDhcp {
+        network: String,
+        ifname: String,
+        mac: [u8; 6],
+        asked: Dhcp,
     },
     DefaultRoute {
         gateway: IpAddr,
@@ -193,6 +201,9 @@ impl Action for Step {
             Step::ConfigureInterface { ifname, addresses, .. } => {
                 format!("give {ifname} {} and bring it up", list(addresses))
             }
+            Step::AskDhcp { network, ifname, .. } => {
+                format!("ask the DHCP server of network {network} for an address for {ifname}")
+            }
             Step::DefaultRoute { gateway, ifname } => {
                 let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("send all other {v} traffic to {gateway} through {ifname}")
@@ -287,6 +298,11 @@ impl Action for Step {
                 "The prefix tells the kernel which addresses are on this cable; everything else \
                  needs a route. IPv6 skips duplicate detection, which would hold the address \
                  back for a second: the lease already says that nobody else has it."
+            }
+            Step::AskDhcp { .. } => {
+                "The addresses of this network are given out by a server on it, for a time. The \
+                 question goes out as a raw packet, because without an address there is no other \
+                 way; the monitor renews the lease, and gives it back at the end."
             }
             Step::DefaultRoute { .. } => {
                 "What is not on a directly connected subnet goes to the gateway: the bridge on \
@@ -387,6 +403,9 @@ impl Action for Step {
                 let _ = write!(out, "ip -n \"$NETNS\" link set {ifname} up");
                 Some(out)
             }
+            Step::AskDhcp { ifname, asked, .. } => {
+                Some(format!("ip netns exec \"$NETNS\" udhcpc -n -q -i {ifname} -x hostname:{}", asked.hostname))
+            }
             Step::DefaultRoute { gateway, ifname } => {
                 Some(format!("ip -n \"$NETNS\" route add default via {gateway} dev {ifname}"))
             }
@@ -420,6 +439,7 @@ impl Action for Step {
             | Step::TuneInterface { .. }
             | Step::LoopbackUp
             | Step::ConfigureInterface { .. }
+            | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
             | Step::LimitRate { inside: true, .. }
             | Step::RestrictEgress(_)
@@ -445,6 +465,7 @@ impl Action for Step {
             | Step::ConfigureInterface { .. }
             | Step::LimitRate { .. }
             | Step::RestrictEgress(_)
+            | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. } => Undo::DiesWith(Ns::Net),
             Step::Publish { elements, .. } => Undo::Remove(
                 elements

@@ -114,7 +114,7 @@ pub struct NetworkCreateArgs {
     /// Print the ID of a network that has this name already, and succeed
     #[arg(long)]
     pub ignore: bool,
-    /// Address manager: default, or null for no addresses
+    /// Address manager: default, null (no addresses), or dhcp (a server on the network)
     #[arg(long, value_name = "DRIVER", default_value = "default")]
     pub ipam_driver: String,
     /// Option of the address manager (repeatable)

@@ -18,7 +18,10 @@ enum State {
     /// Asking who has an address to give.
     Selecting,
     /// Taking the one that was offered.
-    Requesting { ip: Ipv4Addr, server: Ipv4Addr },
+    Requesting {
+        ip: Ipv4Addr,
+        server: Ipv4Addr,
+    },
     Bound,
     /// Half of the lease is over: asking its server.
     Renewing,
@@ -30,8 +33,15 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saying {
     /// Without an address, or to whoever listens.
-    Broadcast { from: Ipv4Addr, message: Vec<u8> },
-    Unicast { from: Ipv4Addr, to: Ipv4Addr, message: Vec<u8> },
+    Broadcast {
+        from: Ipv4Addr,
+        message: Vec<u8>,
+    },
+    Unicast {
+        from: Ipv4Addr,
+        to: Ipv4Addr,
+        message: Vec<u8>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +91,6 @@ impl Client {
         client.due = client.since + Duration::from_secs(lease.renew.into());
         client.lease = Some(lease);
         client
-    }
-
-    pub fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
     }
 
     /// When [`Client::turn`] has something to do.
@@ -141,8 +147,7 @@ impl Client {
 
     fn say(&self, now: Instant) -> Saying {
         let seconds = now.saturating_duration_since(self.began).as_secs().min(u16::MAX.into()) as u16;
-        let question =
-            Question { kind: Kind::Request, xid: self.xid, seconds, own: None, wanted: None, server: None };
+        let question = Question { kind: Kind::Request, xid: self.xid, seconds, own: None, wanted: None, server: None };
         let own = self.lease.as_ref().map(|l| l.ip);
         let from = own.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let question = match self.state {
@@ -313,7 +318,7 @@ mod tests {
         c.turn(at(start, 400));
         let (saying, event) = c.turn(at(start, 800));
         assert_eq!((saying.map(|s| kind(&s)), event), (Some(Kind::Discover as u8), Some(Event::Lost)));
-        assert!(c.lease().is_none() && c.release().is_none());
+        assert!(c.lease.is_none() && c.release().is_none());
         let mut c = bound(start);
         c.turn(at(start, 400));
         let xid = c.xid;
@@ -333,7 +338,7 @@ mod tests {
     #[test]
     fn a_new_monitor_goes_on_where_the_last_one_stopped() {
         let start = Instant::now();
-        let lease = bound(start).lease().cloned().expect("a lease");
+        let lease = bound(start).lease.expect("a lease");
         let c = Client::bound(identity(), 9, lease.clone(), Duration::from_secs(100), start);
         assert!(c.due() <= at(start, 300) && c.due() > at(start, 298));
         let Some(Saying::Unicast { from, to, message }) = c.release() else { panic!("a release") };

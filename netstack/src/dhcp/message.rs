@@ -106,8 +106,7 @@ impl Question {
                 add(option::HOST_NAME, who.hostname.as_bytes());
             }
             add(option::MAXIMUM_SIZE, &1472u16.to_be_bytes());
-            let wishes =
-                [option::SUBNET_MASK, option::ROUTER, option::LEASE_TIME, option::RENEWAL, option::REBINDING];
+            let wishes = [option::SUBNET_MASK, option::ROUTER, option::LEASE_TIME, option::RENEWAL, option::REBINDING];
             add(option::PARAMETERS, &wishes);
         }
         m.push(option::END);

@@ -106,18 +106,33 @@ pub fn configure(endpoint: &Endpoint) -> Step {
     Step::ConfigureInterface { ifname: endpoint.ifname.clone(), addresses, announce }
 }
 
+/// Asks the network's DHCP server, where it has one. The interface is up.
+pub fn ask(endpoint: &Endpoint) -> Option<Step> {
+    let (asked, mac) = (endpoint.dhcp.clone()?, endpoint.mac_bytes()?);
+    Some(Step::AskDhcp { network: endpoint.network.clone(), ifname: endpoint.ifname.clone(), mac, asked })
+}
+
 /// The endpoint that the default route goes through, for one family: the highest priority, then the
 /// first name, never an internal network.
 pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
+    way_out(endpoints.iter(), ipv6)
+}
+
+/// The same among those that ports can be published through: an address from the network's own DHCP
+/// server is not the host's to redirect to.
+fn publishing_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
+    way_out(endpoints.iter().filter(|e| ipv6 || e.dhcp.is_none()), ipv6)
+}
+
+fn way_out<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, ipv6: bool) -> Option<&'a Endpoint> {
     endpoints
-        .iter()
         .filter(|e| !e.internal && if ipv6 { e.gateway6.is_some() } else { e.gateway4.is_some() })
         .min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network.cmp(&b.network)))
 }
 
 /// The endpoint that ports are published through: IPv4's, where there is one.
 pub fn any_gateway_endpoint(endpoints: &[Endpoint]) -> Option<&Endpoint> {
-    gateway_endpoint(endpoints, false).or_else(|| gateway_endpoint(endpoints, true))
+    publishing_endpoint(endpoints, false).or_else(|| publishing_endpoint(endpoints, true))
 }
 
 /// The default routes, one a family at most.
@@ -135,8 +150,8 @@ pub fn routes(endpoints: &[Endpoint]) -> Vec<Step> {
 /// Where published ports lead: the container's addresses on the networks its default routes use.
 pub fn target(endpoints: &[Endpoint]) -> Target {
     Target {
-        ipv4: gateway_endpoint(endpoints, false).and_then(|e| e.ipv4),
-        ipv6: gateway_endpoint(endpoints, true).and_then(|e| e.ipv6),
+        ipv4: publishing_endpoint(endpoints, false).and_then(|e| e.ipv4),
+        ipv6: publishing_endpoint(endpoints, true).and_then(|e| e.ipv6),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `network create` asks, and everything that can be wrong with it.
 
 use super::{BridgeOptions, is_predefined};
+use crate::dhcp;
 use crate::ipam::{self, pools::overlap};
 use crate::model::{Ipam, Network, Pool};
 use ipnetwork::IpNetwork;
@@ -150,20 +151,21 @@ impl NetworkRequest {
 
     fn check_ipam(&self) -> Result<()> {
         let driver = self.ipam.driver.as_str();
-        if !matches!(driver, "default" | "null") {
-            return Err(Error::not_found(format!(
-                "could not resolve driver \"{}\" in registry",
-                driver.escape_debug()
-            ))
-            .with_kind(Kind::Invalid)
-            .with_hint("address managers are default, and null: no addresses"));
+        if !matches!(driver, "default" | "null" | dhcp::DRIVER) {
+            return Err(Error::invalid(format!("could not resolve driver \"{}\" in registry", driver.escape_debug()))
+                .with_hint("address managers are default, null (no addresses) and dhcp (a server on the network)"));
         }
-        if let Some(key) = self.ipam.options.keys().next() {
+        if let Some(key) = self.ipam.options.keys().find(|k| driver != dhcp::DRIVER || *k != dhcp::TIMEOUT) {
             return Err(Error::invalid(format!(
                 "unknown option \"{}\" of address manager {driver}",
                 key.escape_debug()
             ))
-            .with_hint("leave --ipam-opt out"));
+            .with_hint(format!("only dhcp has one: --ipam-opt {}=SECONDS", dhcp::TIMEOUT)));
+        }
+        dhcp::patience(&self.ipam)?;
+        if driver == dhcp::DRIVER && (self.enable_ipv6 || !self.enable_ipv4) {
+            return Err(Error::invalid("address manager dhcp gives IPv4 addresses only")
+                .with_hint("leave --ipv6 and --ipv4=false out"));
         }
         if driver != "default" && !self.subnets.is_empty() {
             return Err(Error::invalid(format!("{driver} ipam driver does not handle specific address pool requests"))

@@ -53,6 +53,46 @@ impl PacketSocket {
         Ok(socket)
     }
 
+    /// Lets in only whole UDP datagrams to this port: the interface may carry anything, and every
+    /// packet would wake its reader. What came in before stays.
+    ///
+    /// # Errors
+    /// Of setsockopt(2).
+    pub fn only_udp_to(&self, port: u16) -> Result<()> {
+        use libc::{
+            BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET,
+        };
+        let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        // The packet begins with its IP header.
+        let mut program = [
+            op(BPF_LD | BPF_B | BPF_ABS, 0, 0, 9),
+            op(BPF_JMP | BPF_JEQ | BPF_K, 0, 6, libc::IPPROTO_UDP as u32),
+            op(BPF_LD | BPF_H | BPF_ABS, 0, 0, 6),
+            // More fragments, or a later one.
+            op(BPF_JMP | BPF_JSET | BPF_K, 4, 0, 0x3fff),
+            op(BPF_LDX | BPF_B | BPF_MSH, 0, 0, 0),
+            op(BPF_LD | BPF_H | BPF_IND, 0, 0, 2),
+            op(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, port.into()),
+            op(BPF_RET | BPF_K, 0, 0, u32::MAX),
+            op(BPF_RET | BPF_K, 0, 0, 0),
+        ];
+        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        // SAFETY: the program and its description are live for the call, which copies them.
+        let set = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                size_of::<libc::sock_fprog>() as libc::socklen_t,
+            )
+        };
+        if set < 0 {
+            return Err(Error::io("attach a filter to a packet socket", &io::Error::last_os_error()));
+        }
+        Ok(())
+    }
+
     /// Sends one packet to the station `to`.
     ///
     /// # Errors

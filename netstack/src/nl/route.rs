@@ -127,6 +127,11 @@ impl Batch {
         self.push(tag, RouteNetlinkMessage::NewAddress(m), NEW);
     }
 
+    pub fn delete_address(&mut self, tag: usize, index: u32, address: Ipv4Addr, prefix: u8) {
+        let m = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
+        self.push(tag, RouteNetlinkMessage::DelAddress(m), 0);
+    }
+
     /// In place of the one there is, if there is one: networks come and go while a container runs.
     pub fn default_route(&mut self, tag: usize, index: u32, gateway: IpAddr) {
         let flags = NLM_F_CREATE | NLM_F_REPLACE;

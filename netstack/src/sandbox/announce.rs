@@ -35,7 +35,7 @@ impl Announcer {
     pub fn start<'a>(&mut self, endpoints: impl IntoIterator<Item = &'a Endpoint>) {
         let now = Instant::now();
         for e in endpoints {
-            let Some(mac) = bytes(&e.mac).filter(|_| e.announce.messages > 0) else { continue };
+            let Some(mac) = e.mac_bytes().filter(|_| e.announce.messages > 0) else { continue };
             let interval = Duration::from_millis(e.announce.interval_ms);
             let local = |v4: bool| e.link_local.iter().filter(move |ip| ip.is_ipv4() == v4).copied();
             let v4 = e.ipv4.map(IpAddr::V4).into_iter().chain(local(true));
@@ -104,15 +104,6 @@ impl Announcer {
     }
 }
 
-fn bytes(mac: &str) -> Option<[u8; 6]> {
-    let mut out = [0; 6];
-    let mut parts = mac.split(':');
-    for byte in &mut out {
-        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
-    }
-    Some(out)
-}
-
 /// An ARP announcement (RFC 5227): a request for the address by its owner.
 fn arp(mac: [u8; 6], ip: Ipv4Addr) -> Vec<u8> {
     // Ethernet, IPv4, their lengths, request.
@@ -167,7 +158,7 @@ mod tests {
 
     #[test]
     fn packets_say_what_they_should() {
-        let mac = bytes("02:00:00:00:00:01").expect("six bytes");
+        let mac = [2, 0, 0, 0, 0, 1];
         assert_eq!(arp(mac, [10, 0, 0, 2].into()).len(), 28);
         let na = advertisement(mac, "fd00::2".parse().expect("an address"));
         assert_eq!((na.len(), na[6], na[7]), (72, ICMPV6, 255));

@@ -3,6 +3,7 @@
 //! Done by the command, not by the monitor; which is then asked to [`super::Sandbox::refresh`].
 
 use super::{Mode, Own, SandboxPlan, SandboxRequest, compose, endpoint, request};
+use crate::dhcp;
 use crate::driver::bridge;
 use crate::model::{Endpoint, EndpointConfig};
 use crate::networks::Netstack;
@@ -47,6 +48,7 @@ impl Netstack {
         let taken: Vec<&str> = all.iter().map(|e| e.ifname.as_str()).collect();
         let (mut new, mac) = endpoint::decide(self, request, &network, config, &taken, Mode::Real, &route)?;
         new.health = all.iter().find_map(|e| e.health.clone());
+        let others = all.clone();
         all.push(new.clone());
 
         // The egress policy is there already, and knows no networks.
@@ -58,6 +60,7 @@ impl Netstack {
         let at = steps.iter().position(|s| matches!(s, Step::DnsRecord { .. })).unwrap_or(steps.len());
         steps.splice(at..at, bridge::routes(&all));
         let mut plan = SandboxPlan::of_steps(self, request, steps);
+        plan.others = others;
         plan.endpoints.push(new.clone());
         plan.networks.push(network);
         (plan.route, plan.nft) = (Some(route), Some(nft));
@@ -65,7 +68,8 @@ impl Netstack {
             Ok(()) => e,
             Err(u) => e.with_note(u.to_string()),
         })?;
-        Ok(new)
+        // A DHCP server may have had its say.
+        Ok(plan.endpoints.pop().unwrap_or(new))
     }
 
     /// Takes a container off a network. `netns` is `None` when it has no living process any more.
@@ -80,6 +84,9 @@ impl Netstack {
                 .with_hint(format!("`rrun network inspect {}` shows who is", network.name)));
         };
         let gone = all.remove(at);
+        if let (Some(netns), Some(keeper)) = (netns, dhcp::Keeper::of(&gone)?) {
+            keeper.release(netns)?;
+        }
         self.unplug(&gone)?;
         let Some(netns) = netns else { return Ok(()) };
         // Its default route went with the interface; another network may have one.

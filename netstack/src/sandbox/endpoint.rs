@@ -2,6 +2,7 @@
 
 use super::options;
 use super::request::{self, Mode, SandboxRequest};
+use crate::dhcp::{self, Dhcp};
 use crate::ipam::Leases;
 use crate::model::{Endpoint, EndpointConfig, Network};
 use crate::networks::{BridgeOptions, Netstack, VERSION, is_predefined, random_hex};
@@ -107,10 +108,27 @@ pub(crate) fn decide(
         links: config.links.clone(),
         sysctls: options::sysctls(&config.driver_opts, &ifname)?,
         announce: options::announce(network, config)?,
+        dhcp: dhcp(network, request, config)?,
         ifname,
         health: None,
     };
     Ok((endpoint, mac))
+}
+
+/// What to ask the network's own server for.
+fn dhcp(network: &Network, request: &SandboxRequest, config: &EndpointConfig) -> Result<Option<Dhcp>> {
+    if network.ipam.driver != dhcp::DRIVER {
+        return Ok(None);
+    }
+    // The short ID, which is the default, tells nobody anything.
+    let named = !request.container_id.starts_with(&request.hostname);
+    Ok(Some(Dhcp {
+        hostname: if named { request.hostname.clone() } else { request.container_name.clone() },
+        wanted: config.ip.or(config.last.ip),
+        exact: config.ip.is_some(),
+        patience: dhcp::patience(&network.ipam)?,
+        lease: None,
+    }))
 }
 
 /// The network vanished while we waited for its lock, and waiting recreated its directory.

@@ -4,6 +4,7 @@ use super::announce::Announcer;
 use super::ports::exactly;
 use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
 use crate::apply;
+use crate::dhcp::Keeper;
 use crate::dns::{self, SharedNetwork};
 use crate::driver::bridge;
 use crate::egress::Gate;
@@ -33,7 +34,7 @@ pub struct Sandbox {
     pub(super) netstack: Netstack,
     pub(super) request: SandboxRequest,
     /// Keeps the namespace until [`Sandbox::close`]: networks may be connected meanwhile.
-    netns: OwnedFd,
+    pub(super) netns: OwnedFd,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) elements: Vec<Element>,
     pub(super) ports: Option<Ports>,
@@ -41,6 +42,7 @@ pub struct Sandbox {
     files: Option<Files>,
     pub(super) nft: Option<Socket>,
     announcer: Announcer,
+    pub(super) keepers: Vec<Keeper>,
 }
 
 impl Sandbox {
@@ -57,8 +59,10 @@ impl Sandbox {
             files: plan.files,
             nft: plan.nft,
             announcer: Announcer::default(),
+            keepers: Vec::new(),
         };
         sandbox.announcer.start(&sandbox.endpoints);
+        sandbox.keep_leases()?;
         if let Some(sockets) = plan.resolver {
             sandbox.start_resolver(sockets, false)?;
         }
@@ -78,13 +82,15 @@ impl Sandbox {
     pub fn fds(&self, out: &mut Vec<Interest>) {
         out.extend(self.ports.as_ref().and_then(Ports::interest));
         out.extend(self.resolver.as_ref().map(dns::Server::interest));
+        out.extend(self.keepers.iter().filter_map(Keeper::interest));
     }
 
     /// When [`Sandbox::ready`] wants to be called even if nothing is ready.
     pub fn timeout(&self) -> Option<Duration> {
         let ports = self.ports.as_ref().and_then(Ports::timeout);
         let resolver = self.resolver.as_ref().and_then(dns::Server::timeout);
-        ports.into_iter().chain(resolver).chain(self.announcer.timeout()).min()
+        let leases = self.keepers.iter().map(Keeper::timeout);
+        ports.into_iter().chain(resolver).chain(self.announcer.timeout()).chain(leases).min()
     }
 
     /// Does what can be done now; never blocks.
@@ -96,6 +102,7 @@ impl Sandbox {
             resolver.ready();
         }
         self.announcer.ready(self.netns.as_fd());
+        self.renew_leases();
     }
 
     /// Looks at the endpoints again, after somebody connected or disconnected a network: published
@@ -105,6 +112,7 @@ impl Sandbox {
         let before = std::mem::replace(&mut self.endpoints, self.netstack.endpoints_of(&id)?);
         let joined = self.endpoints.iter().filter(|e| !before.iter().any(|b| b.network_id == e.network_id));
         self.announcer.start(joined);
+        self.keep_leases()?;
         self.reserve()?;
         let wanted = bridge::published(&self.endpoints, self.bindings());
         let without = |all: &[Element], some: &[Element]| -> Vec<Element> {
@@ -210,7 +218,7 @@ impl Sandbox {
     }
 
     /// What the container's programs wrote into the files stays there.
-    fn rewrite_files(&mut self, before: &[Endpoint]) -> Result<()> {
+    pub(super) fn rewrite_files(&mut self, before: &[Endpoint]) -> Result<()> {
         let Some(old) = &self.files else { return Ok(()) };
         let named = self.wants_resolver();
         let Some(new) = self.netstack.files(&self.request, &self.endpoints, named) else { return Ok(()) };
@@ -247,6 +255,9 @@ impl Sandbox {
         }
         if let Some(ports) = self.ports.take() {
             note(ports.release());
+        }
+        for keeper in &self.keepers {
+            note(keeper.release(self.netns.as_fd()));
         }
         for e in &self.endpoints {
             // A lease whose owner does not run is free; left behind, its owner finds it again.
@@ -319,6 +330,7 @@ impl Netstack {
             resolver: None,
             nft: None,
             announcer: Announcer::default(),
+            keepers: Vec::new(),
         };
         sandbox.refresh()?;
         Ok(sandbox)

@@ -7,6 +7,7 @@
 mod announce;
 mod connect;
 mod endpoint;
+mod leases;
 mod live;
 pub mod options;
 mod plan;
@@ -45,6 +46,8 @@ pub struct SandboxPlan {
     pub warnings: Vec<String>,
     pub(crate) netstack: Netstack,
     pub(crate) request: SandboxRequest,
+    /// Where it is already, when it joins one more network.
+    pub(crate) others: Vec<Endpoint>,
     /// Of each endpoint.
     pub(crate) networks: Vec<Network>,
     pub(crate) files: Option<Files>,
@@ -95,6 +98,7 @@ impl SandboxPlan {
             endpoints: Vec::new(),
             bindings: Vec::new(),
             warnings: Vec::new(),
+            others: Vec::new(),
             netstack: netstack.clone(),
             request: request.clone(),
             networks: Vec::new(),
@@ -163,6 +167,7 @@ pub(crate) fn compose(
         steps.extend(crate::driver::none::steps());
         steps.extend(endpoints.iter().map(bridge::configure));
         steps.extend(endpoints.iter().filter_map(|e| limit(&e.ifname, own.rate.outbound, true)));
+        steps.extend(endpoints.iter().filter_map(bridge::ask));
         steps.extend(bridge::routes(endpoints));
         steps.extend(own.egress.map(|policy| Step::RestrictEgress(policy.clone())));
     }

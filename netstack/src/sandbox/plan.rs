@@ -63,6 +63,9 @@ impl Netstack {
         let steps = compose(&networks, &endpoints, &macs, &bindings, own);
         let mut plan = SandboxPlan::of_steps(self, request, steps);
         plan.warnings = ports.iter().flat_map(|p| p.warnings.clone()).collect();
+        if bindings.is_empty() && !request.ports.is_empty() && endpoints.iter().any(|e| e.dhcp.is_some()) {
+            plan.warnings.push("Published ports are discarded: the addresses are of a DHCP server's network".into());
+        }
         plan.endpoints = endpoints;
         plan.bindings = bindings;
         plan.networks = networks.into_iter().map(|(n, _)| n).collect();

@@ -2,6 +2,7 @@
 
 use super::options::IFNAME;
 use crate::egress::Policy;
+use crate::dhcp;
 use crate::model::{DnsConfig, EndpointConfig, Network, Pool, PortSpec};
 use crate::networks::is_predefined;
 use crate::rate::Rate;
@@ -78,7 +79,9 @@ pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Resul
                 .with_hint("create one: `rrun network create NAME`"));
         }
     }
-    for ip in explicit.iter().flatten() {
+    // With DHCP the server says which addresses there are.
+    let known = explicit.iter().flatten().filter(|ip| ip.is_ipv6() || network.ipam.driver != dhcp::DRIVER);
+    for ip in known {
         if !network.pools.iter().any(|p| p.subnet.contains(*ip)) {
             let subnets: Vec<String> = network.pools.iter().map(|p| p.subnet.to_string()).collect();
             return Err(Error::invalid(format!(
