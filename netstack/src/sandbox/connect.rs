@@ -57,7 +57,8 @@ impl Netstack {
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(&new), &[mac], &[], own);
         // Loopback is up already, and the default routes are those of the whole container.
         steps.retain(|s| !matches!(s, Step::DefaultRoute { .. } | Step::LoopbackUp));
-        let at = steps.iter().position(|s| matches!(s, Step::DnsRecord { .. })).unwrap_or(steps.len());
+        let after = |s: &Step| matches!(s, Step::AskDhcp { .. } | Step::DnsRecord { .. });
+        let at = steps.iter().position(after).unwrap_or(steps.len());
         steps.splice(at..at, bridge::routes(&all));
         let mut plan = SandboxPlan::of_steps(self, request, steps);
         plan.others = others;

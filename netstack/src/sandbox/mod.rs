@@ -167,8 +167,9 @@ pub(crate) fn compose(
         steps.extend(crate::driver::none::steps());
         steps.extend(endpoints.iter().map(bridge::configure));
         steps.extend(endpoints.iter().filter_map(|e| limit(&e.ifname, own.rate.outbound, true)));
-        steps.extend(endpoints.iter().filter_map(bridge::ask));
         steps.extend(bridge::routes(endpoints));
+        // A router that comes with a lease may change them.
+        steps.extend(endpoints.iter().filter_map(bridge::ask));
         steps.extend(own.egress.map(|policy| Step::RestrictEgress(policy.clone())));
     }
     if own.dns {
