@@ -3,8 +3,8 @@
 //! The planner decides names, addresses, ports and order; [`crate::apply`] only does. What lives
 //! in the container's network namespace dies with it, so few steps need taking back.
 
-use crate::egress::{self, Policy};
 use crate::dhcp::Dhcp;
+use crate::egress::{self, Policy};
 use crate::firewall::Element;
 use crate::model::{PortBinding, Proto};
 use crate::rate;

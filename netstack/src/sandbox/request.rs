@@ -1,8 +1,8 @@
 //! What a container asks for, and what is wrong with asking for it.
 
 use super::options::IFNAME;
-use crate::egress::Policy;
 use crate::dhcp;
+use crate::egress::Policy;
 use crate::model::{DnsConfig, EndpointConfig, Network, Pool, PortSpec};
 use crate::networks::is_predefined;
 use crate::rate::Rate;
