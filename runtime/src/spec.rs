@@ -6,6 +6,7 @@
 
 pub mod defaults;
 
+use crate::cgroup::{DeviceRule, IoLimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -156,14 +157,27 @@ pub struct Cgroup {
     /// Bytes of memory + swap; -1 is unlimited.
     pub memory_swap: Option<i64>,
     pub memory_reservation: Option<i64>,
+    /// 0 to 100; v1 only.
+    pub memory_swappiness: Option<u64>,
+    /// Processes wait instead of being killed when memory runs out; v1 only.
+    pub oom_kill_disable: bool,
     /// CFS quota and period in microseconds (`--cpus 1.5` = 150000/100000).
     pub cpu_quota: Option<i64>,
     pub cpu_period: Option<u64>,
     pub cpu_shares: Option<u64>,
+    /// Microseconds of realtime scheduling in each period; v1 only.
+    pub cpu_rt_runtime: Option<i64>,
+    pub cpu_rt_period: Option<u64>,
     pub cpuset_cpus: Option<String>,
     pub cpuset_mems: Option<String>,
     /// -1 is unlimited.
     pub pids: Option<i64>,
+    /// Relative weight of disk access, 10 to 1000.
+    pub blkio_weight: Option<u16>,
+    /// Limits of single disks.
+    pub io: Vec<IoLimit>,
+    /// Access to devices beside the default ones and the container's own.
+    pub device_rules: Vec<DeviceRule>,
     /// `--privileged`: every device.
     pub all_devices: bool,
 }

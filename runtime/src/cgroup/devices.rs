@@ -27,8 +27,9 @@ impl fmt::Display for DeviceRule {
     }
 }
 
-/// The default rules and those for a container's own devices; none at all when it may use `all`.
-pub fn rules(devices: &[Device], all: bool) -> Vec<DeviceRule> {
+/// The default rules, those for a container's own devices and what it was allowed beside; none at all
+/// when it may use `all`.
+pub fn rules(devices: &[Device], beside: &[DeviceRule], all: bool) -> Vec<DeviceRule> {
     if all {
         return Vec::new();
     }
@@ -44,7 +45,7 @@ pub fn rules(devices: &[Device], all: bool) -> Vec<DeviceRule> {
         minor: Some(d.minor),
         access: if d.access.is_empty() { "rwm".into() } else { d.access.clone() },
     });
-    default.chain(own).collect()
+    default.chain(own).chain(beside.iter().cloned()).collect()
 }
 
 /// Loads the program for `rules` and attaches it to the v2 group `cgroup`.
@@ -173,7 +174,7 @@ mod tests {
             gid: 0,
             access: "rw".into(),
         };
-        let code = program(&rules(&[tun], false));
+        let code = program(&rules(&[tun], &[], false));
         let (block, char, mknod, read, write) = (1, 2, 1, 2, 4);
         assert_eq!(run(&code, char, read | write, 1, 3), 1, "/dev/null");
         assert_eq!(run(&code, char, read, 136, 77), 1, "any pty");
@@ -183,6 +184,9 @@ mod tests {
         assert_eq!(run(&code, char, read, 1, 1), 0, "/dev/mem");
         assert_eq!(run(&code, char, read, 10, 200), 1, "--device");
         assert_eq!(run(&code, char, read, 10, 229), 0, "/dev/fuse");
+        let beside = DeviceRule { kind: 'a', major: Some(10), minor: None, access: "r".into() };
+        let code = program(&rules(&[], &[beside], false));
+        assert_eq!((run(&code, char, read, 10, 229), run(&code, char, write, 10, 229)), (1, 0), "--device-cgroup-rule");
         assert_eq!(run(&program(&[]), char, read, 1, 3), 0, "no rules: nothing (GHSA-g54h)");
     }
 

@@ -15,8 +15,11 @@ pub struct Setting {
     pub value: String,
     /// The v2 controller that must be on for the file to be there.
     pub controller: Option<String>,
-    /// Left out where the kernel has no such file (swap accounting switched off).
-    pub optional: bool,
+    /// Another file, and its value, where the kernel lacks the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<(PathBuf, String)>,
+    /// Left out with these words where the kernel has no such file (swap accounting switched off).
+    pub lacking: Option<String>,
 }
 
 impl Setting {
@@ -30,6 +33,18 @@ impl Setting {
             (_, Errno::NOENT) => error.with_hint("the kernel lacks this controller or it is not enabled"),
             ("memory.limit_in_bytes" | "memory.memsw.limit_in_bytes", Errno::BUSY) => {
                 error.with_hint("more than that is in use already")
+            }
+            ("memory.limit_in_bytes", Errno::INVAL) => {
+                error.with_hint("raise --memory-swap too: it is memory and swap together")
+            }
+            ("cpu.rt_runtime_us", Errno::INVAL) => {
+                error.with_hint("the parent cgroup grants less: raise its cpu.rt_runtime_us first")
+            }
+            ("io.max" | "io.weight" | "io.bfq.weight", Errno::NODEV) => {
+                error.with_hint("limits go for whole disks, not for partitions")
+            }
+            (f, Errno::NODEV | Errno::INVAL) if f.starts_with("blkio.") => {
+                error.with_hint("limits go for whole disks, not for partitions; see `lsblk`")
             }
             ("cpu.cfs_quota_us" | "cpu.max", Errno::INVAL) => {
                 error.with_hint("the period is 1 ms to 1 s, the quota at least 1 ms and within the parent's")
@@ -113,8 +128,9 @@ pub fn settings(c: &Cgroup, devices: &[DeviceRule], layout: &Layout) -> (Vec<Set
         out.both("cpuset", "cpuset.mems", mems, "CPUSET");
     }
     if let Some(pids) = c.pids.filter(|p| *p != 0) {
-        out.both("pids", "pids.max", &limit_word(pids), "PIDS");
+        out.both("pids", "pids.max", &limit_word(pids), "PIDs");
     }
+    super::io::settings(c, &mut out);
     if !c.all_devices && layout.v1_root("devices").is_some() {
         out.v1("devices", "devices.deny", "a");
         for rule in devices {
@@ -127,6 +143,9 @@ pub fn settings(c: &Cgroup, devices: &[DeviceRule], layout: &Layout) -> (Vec<Set
 fn limit_word(n: i64) -> String {
     if n < 0 { "max".into() } else { n.to_string() }
 }
+
+const NO_SWAP: &str =
+    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
 
 /// Without `memory_swap`, a memory limit allows as much swap again, as Docker has it.
 fn memory(c: &Cgroup, out: &mut Writer) {
@@ -142,13 +161,17 @@ fn memory(c: &Cgroup, out: &mut Writer) {
         }
         match swap_total {
             Some(s) if swap_counted => out.v1("memory", "memory.memsw.limit_in_bytes", &s.to_string()),
-            Some(_) if c.memory_swap.is_some() => out.warnings.push(
-                "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".into(),
-            ),
+            Some(_) if c.memory_swap.is_some() => out.warnings.push(NO_SWAP.into()),
             _ => {}
         }
         if let Some(r) = c.memory_reservation {
             out.v1("memory", "memory.soft_limit_in_bytes", &r.to_string());
+        }
+        if let Some(swappiness) = c.memory_swappiness {
+            out.v1("memory", "memory.swappiness", &swappiness.to_string());
+        }
+        if c.oom_kill_disable {
+            out.v1("memory", "memory.oom_control", "1");
         }
     } else if out.v2_has("memory") {
         if let Some(m) = c.memory {
@@ -156,13 +179,24 @@ fn memory(c: &Cgroup, out: &mut Writer) {
         }
         if let Some(s) = swap_total {
             let swap_alone = if s < 0 { -1 } else { s - c.memory.unwrap_or(0) };
-            out.v2_optional("memory", "memory.swap.max", &limit_word(swap_alone));
+            out.v2("memory", "memory.swap.max", &limit_word(swap_alone));
+            // Asked for by name it is worth a word; Docker's default is not.
+            out.may_lack(if c.memory_swap.is_some() { NO_SWAP } else { "" });
         }
         if let Some(r) = c.memory_reservation {
             out.v2("memory", "memory.low", &limit_word(r));
         }
     } else if c.memory.is_some() || c.memory_reservation.is_some() {
         out.discard("memory", "Limitation");
+    }
+    if !out.v1_has("memory") {
+        // v2 has neither; Docker's texts.
+        if c.memory_swappiness.is_some() {
+            out.warnings.push("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.".into());
+        }
+        if c.oom_kill_disable {
+            out.warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+        }
     }
 }
 
@@ -192,6 +226,23 @@ fn cpu(c: &Cgroup, out: &mut Writer) {
     } else if quota.is_some() || period.is_some() || shares.is_some() {
         out.discard("CPU", "Limitation");
     }
+    realtime(c, out);
+}
+
+/// The period first: a runtime must lie within it.
+fn realtime(c: &Cgroup, out: &mut Writer) {
+    const NONE: &str =
+        "Your kernel does not support CPU real-time scheduler or the cgroup is not mounted. CPU real-time limits discarded.";
+    let period = c.cpu_rt_period.filter(|p| *p != 0).map(|p| ("cpu.rt_period_us", p.to_string()));
+    let runtime = c.cpu_rt_runtime.filter(|r| *r != 0).map(|r| ("cpu.rt_runtime_us", r.to_string()));
+    for (file, value) in period.into_iter().chain(runtime) {
+        if out.v1_has("cpu") {
+            out.v1("cpu", file, &value);
+            out.may_lack(NONE);
+        } else if !out.warnings.iter().any(|w| w == NONE) {
+            out.warnings.push(NONE.into());
+        }
+    }
 }
 
 /// v1 shares (2 to 262144, normally 1024) as v2 weight (1 to 10000, normally 100), on OCI's line.
@@ -199,41 +250,50 @@ fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
-struct Writer<'a> {
+/// Collects settings for whichever version has the controller.
+pub(super) struct Writer<'a> {
     path: &'a Path,
     layout: &'a Layout,
     settings: Vec<Setting>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Writer<'_> {
-    fn v1_has(&self, controller: &str) -> bool {
+    pub(super) fn v1_has(&self, controller: &str) -> bool {
         self.layout.v1_root(controller).is_some()
     }
 
-    fn v2_has(&self, controller: &str) -> bool {
+    pub(super) fn v2_has(&self, controller: &str) -> bool {
         self.layout.v2_root(controller).is_some()
     }
 
-    fn v1(&mut self, controller: &str, file: &str, value: &str) {
+    pub(super) fn v1(&mut self, controller: &str, file: &str, value: &str) {
         if let Some(root) = self.layout.v1_root(controller) {
-            let file = root.join(self.path).join(file);
-            self.settings.push(Setting { file, value: value.into(), controller: None, optional: false });
+            self.push(root.join(self.path).join(file), value, None);
         }
     }
 
-    fn v2(&mut self, controller: &str, file: &str, value: &str) {
+    pub(super) fn v2(&mut self, controller: &str, file: &str, value: &str) {
         if let Some(root) = self.layout.v2_root(controller) {
-            let file = root.join(self.path).join(file);
-            let controller = Some(controller.into());
-            self.settings.push(Setting { file, value: value.into(), controller, optional: false });
+            self.push(root.join(self.path).join(file), value, Some(controller.into()));
         }
     }
 
-    fn v2_optional(&mut self, controller: &str, file: &str, value: &str) {
-        self.v2(controller, file, value);
+    fn push(&mut self, file: PathBuf, value: &str, controller: Option<String>) {
+        self.settings.push(Setting { file, value: value.into(), controller, otherwise: None, lacking: None });
+    }
+
+    /// The last setting may be missing from this kernel: then `words` are said (none if empty).
+    pub(super) fn may_lack(&mut self, words: &str) {
         if let Some(last) = self.settings.last_mut() {
-            last.optional = true;
+            last.lacking = Some(words.into());
+        }
+    }
+
+    /// Where the kernel lacks the last setting's file, this one beside it is written.
+    pub(super) fn or_else(&mut self, file: &str, value: &str) {
+        if let Some(last) = self.settings.last_mut() {
+            last.otherwise = Some((last.file.with_file_name(file), value.into()));
         }
     }
 
@@ -252,6 +312,22 @@ impl Writer<'_> {
         self.warnings.push(format!(
             "Your kernel does not support {what} limit capabilities or the cgroup is not mounted. {noun} discarded."
         ));
+    }
+}
+
+/// Changes limits of a group that exists. On v1 memory must stay below memory and swap together at
+/// every moment: whichever order the kernel takes is the right one.
+pub fn update(settings: &[Setting]) -> Result<Vec<String>> {
+    let name = |s: &Setting| s.file.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
+    let position = |wanted: &str| settings.iter().position(|s| name(s) == wanted);
+    match (super::write_settings(settings), position("memory.limit_in_bytes"), position("memory.memsw.limit_in_bytes"))
+    {
+        (Err(e), Some(memory), Some(swap)) if e.errno == Some(libc::EINVAL) => {
+            let mut swapped = settings.to_vec();
+            swapped.swap(memory, swap);
+            super::write_settings(&swapped).map_err(|_| e)
+        }
+        (done, _, _) => done,
     }
 }
 
@@ -323,7 +399,7 @@ mod tests {
             ]
         );
         assert!(warnings.is_empty());
-        assert!(s[1].optional);
+        assert_eq!(s[1].lacking.as_deref(), Some(""));
     }
 
     #[test]
@@ -337,7 +413,7 @@ mod tests {
 
     #[test]
     fn v1_devices_are_denied_first() {
-        let rules = super::super::devices::rules(&[], false);
+        let rules = super::super::devices::rules(&[], &[], false);
         let (s, _) = settings(&Cgroup { path: "x".into(), ..Cgroup::default() }, &rules, &v1());
         assert_eq!(lines(&s)[..2], ["/cg/devices/x/devices.deny a", "/cg/devices/x/devices.allow c *:* m"]);
     }

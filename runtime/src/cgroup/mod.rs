@@ -5,19 +5,22 @@
 //! into `cgroup.procs`, which waits for an RCU grace period (6–10 ms).
 
 mod devices;
+mod freezer;
+mod io;
 mod layout;
 mod limits;
 
 pub use devices::{DeviceRule, attach, rules};
+pub use freezer::{freeze, is_frozen, thaw};
+pub use io::{IoLimit, IoRate};
 pub use layout::{Hierarchy, Layout, Unified};
-pub use limits::{Setting, check, settings};
+pub use limits::{Setting, check, settings, update};
 
 use crate::host::HostFacts;
 use plan::{Error, Result, ResultExt};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,8 +35,9 @@ pub fn directories(path: &Path, layout: &Layout) -> Vec<PathBuf> {
 }
 
 /// Makes the group's directories and writes its limits. Parents that are missing are made and
-/// prepared; they stay, like the controllers switched on for them, for the next container.
-pub fn create(path: &Path, layout: &Layout, settings: &[Setting]) -> Result<()> {
+/// prepared; they stay, like the controllers switched on for them, for the next container. Returns
+/// what the kernel has no file for, in words.
+pub fn create(path: &Path, layout: &Layout, settings: &[Setting]) -> Result<Vec<String>> {
     for h in &layout.v1 {
         make_dirs(&h.root, path, |dir| {
             if h.controllers.iter().any(|c| c == "cpuset") { layout::open_cpuset(&h.root, dir) } else { Ok(()) }
@@ -82,23 +86,36 @@ fn mkdir_error(dir: &Path, e: Errno) -> Error {
 }
 
 /// Consecutive values of one file go through one descriptor, each by a write of its own, as the v1
-/// device controller wants them.
-fn write_settings(settings: &[Setting]) -> Result<()> {
+/// device controller wants them. Returns what could not be set because this kernel lacks the file.
+fn write_settings(settings: &[Setting]) -> Result<Vec<String>> {
     let mut open: Option<(&Path, OwnedFd)> = None;
+    let mut lacking = Vec::new();
     for s in settings {
+        let mut value = s.value.as_str();
         let same = matches!(&open, Some((path, _)) if *path == s.file);
         if !same {
-            match rustix::fs::open(&s.file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+            let mut opened = open_file(&s.file);
+            if let (Err(Errno::NOENT), Some((file, other))) = (&opened, &s.otherwise) {
+                (opened, value) = (open_file(file), other.as_str());
+            }
+            match opened {
                 Ok(fd) => open = Some((&s.file, fd)),
-                Err(Errno::NOENT) if s.optional => continue,
+                Err(Errno::NOENT) if s.lacking.is_some() => {
+                    lacking.extend(s.lacking.clone().filter(|words| !words.is_empty() && !lacking.contains(words)));
+                    continue;
+                }
                 Err(e) => return Err(s.error(e)),
             }
         }
         if let Some((_, fd)) = &open {
-            rustix::io::write(fd, s.value.as_bytes()).map_err(|e| s.error(e))?;
+            rustix::io::write(fd, value.as_bytes()).map_err(|e| s.error(e))?;
         }
     }
-    Ok(())
+    Ok(lacking)
+}
+
+fn open_file(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The v2 directory to be born in, if the host has a v2 hierarchy at all (hybrid ones count).
@@ -148,7 +165,7 @@ pub fn kill(path: &Path, facts: &HostFacts) -> Result<()> {
         // Linux 5.14; atomic against forks.
         match std::fs::write(unified.root.join(path).join("cgroup.kill"), "1") {
             Ok(()) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io(format!("kill cgroup {}", path.display()), &e)),
         }
     }

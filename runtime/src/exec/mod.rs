@@ -39,6 +39,8 @@ pub struct Starting {
     go: OwnedFd,
     report: OwnedFd,
     terminal: Option<OwnedFd>,
+    /// Limits that this kernel has no file for, in words.
+    pub lacking: Vec<String>,
     /// Whether it has a network namespace of its own.
     own_net: bool,
     /// The index of the plan's last step, and its words.
@@ -112,11 +114,14 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
     };
     let undo = Undo { child: None, cgroup: Some((spec.cgroup.path.clone(), facts.clone())) };
     let launch = Launch { plan, process: &spec.process, filter: &filter, target: None, fallback: None };
+    let mut lacking = Vec::new();
     let mut create = || -> Result<()> {
         for (index, step) in plan.steps.iter().enumerate() {
             let begin = journal.now();
             match step {
-                Step::CreateCgroup { path, settings, .. } => cgroup::create(path, &facts.cgroup, settings),
+                Step::CreateCgroup { path, settings, .. } => {
+                    cgroup::create(path, &facts.cgroup, settings).map(|words| lacking = words)
+                }
                 Step::FilterDevices { dir, rules, .. } => cgroup::filter_devices(dir, rules),
                 _ => return Ok(()),
             }
@@ -126,7 +131,7 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
         Ok(())
     };
     match create() {
-        Ok(()) => launch.run(io, undo, journal),
+        Ok(()) => launch.run(io, undo, journal).map(|starting| Starting { lacking, ..starting }),
         // A group that was there before is not ours to remove.
         Err(e) if e.kind == Kind::Conflict => {
             undo.keep();
@@ -231,6 +236,7 @@ impl Launch<'_> {
             go,
             report,
             terminal,
+            lacking: Vec::new(),
             own_net: kinds.contains(&Ns::Net),
             exec_step: (steps.len() - 1, last.line()),
             undo: Undo { child: None, cgroup: None },

@@ -10,6 +10,7 @@ mod write;
 pub use read::from_spec;
 pub use write::to_spec;
 
+use crate::cgroup::DeviceRule;
 use crate::spec::{Root, Seccomp, User};
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +24,15 @@ struct Beyond {
     user: User,
     init: bool,
     seccomp: Seccomp,
+    /// Access without a node; in OCI's list they cannot be told from the default ones.
+    #[serde(default)]
+    device_rules: Vec<DeviceRule>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroup::{IoLimit, IoRate};
     use crate::spec::*;
 
     fn full() -> RunSpec {
@@ -71,6 +76,14 @@ mod tests {
         spec.cgroup.cpu_period = Some(100_000);
         spec.cgroup.cpuset_cpus = Some("0-1".into());
         spec.cgroup.pids = Some(100);
+        spec.cgroup.memory_swappiness = Some(10);
+        spec.cgroup.oom_kill_disable = true;
+        spec.cgroup.cpu_rt_runtime = Some(950);
+        spec.cgroup.blkio_weight = Some(300);
+        let limit = |rate, value| IoLimit { major: 8, minor: 0, rate, value };
+        spec.cgroup.io = vec![limit(IoRate::ReadBps, 1 << 20), limit(IoRate::WriteIops, 9), limit(IoRate::Weight, 500)];
+        spec.cgroup.device_rules =
+            vec![DeviceRule { kind: 'c', major: Some(42), minor: None, access: "rmw".into() }];
         spec.annotations.insert("org.example".into(), "kept".into());
         spec
     }

@@ -1,6 +1,7 @@
 //! OCI read as a [`RunSpec`]: once, here, so that nothing else meets its forest of options.
 
 use super::{ANNOTATION, Beyond};
+use crate::cgroup::{IoLimit, IoRate};
 use crate::rlimit;
 use crate::spec::{Caps, Cgroup, Device, Mount, Namespace, Namespaces, Process, Rlimit, Root, RunSpec, Seccomp, User};
 use oci_spec::runtime as oci;
@@ -45,8 +46,9 @@ pub fn from_spec(spec: &oci::Spec, id: &str) -> Result<RunSpec> {
         cgroup: cgroup(linux, id)?,
         annotations,
     };
-    if let Some(Beyond { root, user, init, seccomp }) = beyond {
+    if let Some(Beyond { root, user, init, seccomp, device_rules }) = beyond {
         (run.root, run.process.user, run.process.init, run.seccomp) = (root, user, init, seccomp);
+        run.cgroup.device_rules = device_rules;
     }
     Ok(run)
 }
@@ -192,13 +194,21 @@ fn cgroup(linux: &oci::Linux, id: &str) -> Result<Cgroup> {
         cgroup.memory = memory.limit();
         cgroup.memory_swap = memory.swap();
         cgroup.memory_reservation = memory.reservation();
+        cgroup.memory_swappiness = memory.swappiness();
+        cgroup.oom_kill_disable = memory.disable_oom_killer().unwrap_or(false);
     }
     if let Some(cpu) = resources.cpu() {
         cgroup.cpu_quota = cpu.quota();
         cgroup.cpu_period = cpu.period();
         cgroup.cpu_shares = cpu.shares();
+        cgroup.cpu_rt_runtime = cpu.realtime_runtime();
+        cgroup.cpu_rt_period = cpu.realtime_period();
         cgroup.cpuset_cpus.clone_from(cpu.cpus());
         cgroup.cpuset_mems.clone_from(cpu.mems());
+    }
+    if let Some(io) = resources.block_io() {
+        cgroup.blkio_weight = io.weight();
+        cgroup.io = disks(io);
     }
     cgroup.pids = resources.pids().as_ref().map(oci::LinuxPids::limit);
     // The last rule for all devices decides; without any, everything is denied (GHSA-g54h).
@@ -207,4 +217,21 @@ fn cgroup(linux: &oci::Linux, id: &str) -> Result<Cgroup> {
     };
     cgroup.all_devices = resources.devices().iter().flatten().rfind(all).is_some_and(oci::LinuxDeviceCgroup::allow);
     Ok(cgroup)
+}
+
+fn disks(io: &oci::LinuxBlockIo) -> Vec<IoLimit> {
+    let number = |n: i64| u32::try_from(n).unwrap_or(0);
+    let limit = |major: i64, minor: i64, rate, value| IoLimit { major: number(major), minor: number(minor), rate, value };
+    let rates = [
+        (IoRate::ReadBps, io.throttle_read_bps_device()),
+        (IoRate::WriteBps, io.throttle_write_bps_device()),
+        (IoRate::ReadIops, io.throttle_read_iops_device()),
+        (IoRate::WriteIops, io.throttle_write_iops_device()),
+    ];
+    let throttles = rates
+        .into_iter()
+        .flat_map(|(rate, list)| list.iter().flatten().map(move |d| limit(d.major(), d.minor(), rate, d.rate())));
+    let weights = io.weight_device().iter().flatten();
+    let weights = weights.map(|d| limit(d.major(), d.minor(), IoRate::Weight, u64::from(d.weight().unwrap_or(0))));
+    throttles.chain(weights).collect()
 }

@@ -1,8 +1,8 @@
 //! A [`RunSpec`] written as OCI.
 
 use super::{ANNOTATION, Beyond};
-use crate::cgroup;
-use crate::spec::{Caps, Device, Mount, Namespace, Process, Root, RunSpec, User};
+use crate::cgroup::{self, IoRate};
+use crate::spec::{Caps, Cgroup, Device, Mount, Namespace, Process, Root, RunSpec, User};
 use oci_spec::runtime::Spec;
 use plan::{Error, Result};
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ pub fn to_spec(spec: &RunSpec) -> Result<Spec> {
         user: spec.process.user.clone(),
         init: spec.process.init,
         seccomp: spec.seccomp.clone(),
+        device_rules: spec.cgroup.device_rules.clone(),
     };
     let mut annotations = spec.annotations.clone();
     annotations.insert(ANNOTATION.into(), serde_json::to_string(&beyond).map_err(failed)?);
@@ -111,16 +112,44 @@ fn linux(spec: &RunSpec) -> Value {
         "readonlyPaths": spec.readonly_paths,
         "resources": {
             "devices": device_rules(spec),
-            "memory": { "limit": c.memory, "swap": c.memory_swap, "reservation": c.memory_reservation },
+            "memory": {
+                "limit": c.memory,
+                "swap": c.memory_swap,
+                "reservation": c.memory_reservation,
+                "swappiness": c.memory_swappiness,
+                "disableOOMKiller": c.oom_kill_disable.then_some(true),
+            },
             "cpu": {
                 "quota": c.cpu_quota,
                 "period": c.cpu_period,
                 "shares": c.cpu_shares,
+                "realtimeRuntime": c.cpu_rt_runtime,
+                "realtimePeriod": c.cpu_rt_period,
                 "cpus": c.cpuset_cpus,
                 "mems": c.cpuset_mems,
             },
             "pids": c.pids.map(|limit| json!({ "limit": limit })),
+            "blockIO": block_io(c),
         },
+    })
+}
+
+fn block_io(c: &Cgroup) -> Value {
+    if c.blkio_weight.is_none() && c.io.is_empty() {
+        return Value::Null;
+    }
+    let limits = |rate: IoRate| -> Vec<Value> {
+        let key = if rate == IoRate::Weight { "weight" } else { "rate" };
+        let of = c.io.iter().filter(|l| l.rate == rate);
+        of.map(|l| json!({ "major": l.major, "minor": l.minor, key: l.value })).collect()
+    };
+    json!({
+        "weight": c.blkio_weight,
+        "weightDevice": limits(IoRate::Weight),
+        "throttleReadBpsDevice": limits(IoRate::ReadBps),
+        "throttleWriteBpsDevice": limits(IoRate::WriteBps),
+        "throttleReadIOPSDevice": limits(IoRate::ReadIops),
+        "throttleWriteIOPSDevice": limits(IoRate::WriteIops),
     })
 }
 
@@ -155,7 +184,7 @@ fn device_rules(spec: &RunSpec) -> Vec<Value> {
         return vec![json!({ "allow": true, "type": "a", "access": "rwm" })];
     }
     let deny = json!({ "allow": false, "type": "a", "access": "rwm" });
-    let allowed = cgroup::rules(&spec.devices, false).into_iter().map(|r| {
+    let allowed = cgroup::rules(&spec.devices, &spec.cgroup.device_rules, false).into_iter().map(|r| {
         json!({
             "allow": true,
             "type": r.kind.to_string(),

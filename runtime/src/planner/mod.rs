@@ -46,9 +46,7 @@ pub fn plan(spec: &RunSpec, facts: &HostFacts) -> Result<Plan> {
     clone(spec, facts, &mut steps);
     steps.push(Step::ShedInheritance);
     join(spec, facts, &mut steps);
-    if let Some(value) = spec.process.oom_score_adj {
-        steps.push(Step::SetOomScore { value });
-    }
+    oom_score(&spec.process, facts, &mut steps, &mut warnings);
     isolate_mounts(spec, &mut steps)?;
     steps.push(match &spec.root {
         Root::Overlay { base, lower, upper, work, volatile, .. } => Step::MountOverlay {
@@ -103,9 +101,7 @@ pub fn plan_exec(join: &JoinSpec, facts: &HostFacts) -> Result<Plan> {
         Step::ShedInheritance,
     ];
     join_cgroup(&join.cgroup, facts, &mut steps);
-    if let Some(value) = join.process.oom_score_adj {
-        steps.push(Step::SetOomScore { value });
-    }
+    oom_score(&join.process, facts, &mut steps, &mut warnings);
     let kinds = [Ns::Mount, Ns::Uts, Ns::Ipc, Ns::Net, Ns::Cgroup];
     steps.push(Step::JoinNamespaces { handles: kinds.map(|ns| (ns, handle.clone())).to_vec() });
     stdio(&join.process, false, &mut steps);
@@ -115,8 +111,19 @@ pub fn plan_exec(join: &JoinSpec, facts: &HostFacts) -> Result<Plan> {
     Ok(Plan { steps, warnings })
 }
 
+/// Lowering the score takes CAP_SYS_RESOURCE. It is a preference and protects nobody: who lacks the
+/// capability is told, and the container runs with the caller's own score.
+fn oom_score(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>, warnings: &mut Vec<String>) {
+    let Some(value) = process.oom_score_adj else { return };
+    if value < 0 && !crate::caps::intersect(&["SYS_RESOURCE".into()], facts.caps).1.is_empty() {
+        warnings.push(format!("the caller lacks CAP_SYS_RESOURCE: the OOM score adjustment {value} is left out"));
+        return;
+    }
+    steps.push(Step::SetOomScore { value });
+}
+
 fn create_cgroup(spec: &RunSpec, facts: &HostFacts, steps: &mut Vec<Step>, warnings: &mut Vec<String>) {
-    let rules = cgroup::rules(&spec.devices, spec.cgroup.all_devices);
+    let rules = cgroup::rules(&spec.devices, &spec.cgroup.device_rules, spec.cgroup.all_devices);
     let (settings, discarded) = cgroup::settings(&spec.cgroup, &rules, &facts.cgroup);
     warnings.extend(discarded);
     let path = spec.cgroup.path.clone();

@@ -11,6 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -31,8 +32,29 @@ pub(super) fn attach(from: &OwnedFd, target: &OwnedFd) -> rustix::io::Result<()>
     )
 }
 
-/// A detached copy of the mount (tree) at a path of the host.
+/// A detached copy of the mount (tree) at a path of the host, or of a process's own mounts if the
+/// path begins with its `/proc/<pid>/root`: the kernel copies only out of the mount namespace that the
+/// caller is in, so we go there for a moment.
 pub(super) fn clone_tree(source: &Path, recursive: bool) -> Result<OwnedFd> {
+    let Some((namespace, inside)) = of_process(source) else { return copy(source, recursive) };
+    let failed = |e: Errno| Error::os(format!("enter the mounts behind {}", source.display()), e.raw_os_error());
+    let open = |path: &Path| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let own = open(Path::new("/proc/self/ns/mnt")).map_err(failed)?;
+    let enter = |ns: &OwnedFd| move_into_link_name_space(ns.as_fd(), Some(LinkNameSpaceType::Mount));
+    open(&namespace).and_then(|ns| enter(&ns)).map_err(failed)?;
+    let copied = copy(&inside, recursive);
+    enter(&own).map_err(failed)?;
+    copied
+}
+
+/// `/proc/7/root/dev/shm` as `/proc/7/ns/mnt` and `/dev/shm`.
+fn of_process(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let (pid, inside) = path.to_str()?.strip_prefix("/proc/")?.split_once("/root/")?;
+    pid.parse::<u32>().ok()?;
+    Some((PathBuf::from(format!("/proc/{pid}/ns/mnt")), Path::new("/").join(inside)))
+}
+
+fn copy(source: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
