@@ -5,7 +5,7 @@
 //! traced, and only then enters.
 
 use crate::cgroup;
-use crate::exec::{Io, Launch, Running};
+use crate::exec::{Io, Launch, Launched, Running, Starting};
 use crate::host::HostFacts;
 use crate::planner::{self, Plan};
 use crate::seccomp;
@@ -37,6 +37,17 @@ pub fn exec(join: &JoinSpec, container: OwnedFd, facts: &HostFacts, io: Io) -> R
 
 /// As [`exec`], with a plan and a journal of the caller's (`--explain`).
 pub fn run(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &mut Journal) -> Result<Running> {
+    start(join, container, plan, io, journal)?.go(journal)
+}
+
+/// As [`exec`], returning as soon as the process exists: for a caller that must not wait, not even
+/// while the container is paused. It is a child of the caller's, to be waited for.
+pub fn launch(join: &JoinSpec, container: OwnedFd, facts: &HostFacts, io: Io) -> Result<Launched> {
+    let plan = planner::plan_exec(join, facts)?;
+    Ok(start(join, container, &plan, io, &mut Journal::new())?.launched())
+}
+
+fn start(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &mut Journal) -> Result<Starting> {
     // The child shows up in the container's pid namespace the moment it is born. Not traceable means
     // that nobody there opens its /proc/<pid>/fd (CVE-2016-9962); the clone inherits it.
     security::set_dumpable(false).doing(|| "forbid tracing")?;
@@ -53,5 +64,5 @@ pub fn run(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &m
     let seat = |dir: &Path| cgroup::seat(join.pid, dir, &join.cgroup);
     let launch =
         Launch { plan, process: &join.process, filter: &filter, target: Some(container), fallback: Some(&seat) };
-    launch.joined(io, journal)?.go(journal)
+    launch.joined(io, journal)
 }

@@ -1,6 +1,6 @@
 //! The verbs that work on containers which exist already.
 
-use super::{CreateArgs, CreateFlags, RunArgs};
+use super::{CreateArgs, CreateFlags, ResourceFlags, RunArgs};
 use clap::{ArgAction, Args, Subcommand};
 use std::path::PathBuf;
 
@@ -33,6 +33,30 @@ pub struct StopArgs {
     /// Signal to send first
     #[arg(short, long, value_name = "SIGNAL")]
     pub signal: Option<String>,
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RenameArgs {
+    pub container: String,
+    #[arg(value_name = "NEW_NAME")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    pub resources: ResourceFlags,
+    /// When to start it again: no, always, unless-stopped, on-failure[:MAXIMUM]
+    #[arg(long, value_name = "POLICY")]
+    pub restart: Option<String>,
     #[arg(value_name = "CONTAINER", required = true)]
     pub containers: Vec<String>,
 }
@@ -251,6 +275,14 @@ pub enum ContainerCommand {
     Stop(StopArgs),
     /// Stop containers and start them again
     Restart(StopArgs),
+    /// Let all processes of containers stand still
+    Pause(PauseArgs),
+    /// Let paused containers go on
+    Unpause(PauseArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Change limits and restart policy, also of running containers
+    Update(Box<UpdateArgs>),
     /// Send a signal to running containers
     Kill(KillArgs),
     /// Remove containers

@@ -1,5 +1,6 @@
 //! The flags of `run` and `create`, spelled as Docker's.
 
+use super::{HealthFlags, LimitFlags, RefusedFlags};
 use crate::cmd::pull::Policy;
 use clap::{ArgAction, Args};
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ pub struct RunArgs {
     /// Run in the background and print the container's ID
     #[arg(short, long)]
     pub detach: bool,
+    /// Attach only to this stream: stdin, stdout or stderr (repeatable)
+    #[arg(short, long, value_name = "STREAM", conflicts_with = "detach", ignore_case = true)]
+    pub attach: Vec<Stream>,
     /// Keys that detach from the container's terminal
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub detach_keys: String,
@@ -27,10 +31,21 @@ pub struct RunArgs {
     pub create: CreateFlags,
 }
 
+/// One of a program's standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
 /// `rrun create [OPTIONS] IMAGE [COMMAND] [ARG...]`
 #[derive(Clone, Debug, Args)]
 #[command(disable_help_flag = true, override_usage = "rrun create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub struct CreateArgs {
+    /// Streams that `start -a` would attach to; all of them, as Docker has it by now
+    #[arg(short, long, value_name = "STREAM", hide = true, ignore_case = true)]
+    pub attach: Vec<Stream>,
     #[command(flatten)]
     pub create: CreateFlags,
 }
@@ -44,6 +59,9 @@ pub struct CreateFlags {
     /// Remove the container, and its anonymous volumes, when it ends
     #[arg(long)]
     pub rm: bool,
+    /// When to start it again: no, always, unless-stopped, on-failure[:MAXIMUM]
+    #[arg(long, value_name = "POLICY", default_value = "no", hide_default_value = true)]
+    pub restart: String,
     /// When to pull the image
     #[arg(long, value_name = "POLICY", default_value = "missing")]
     pub pull: Policy,
@@ -62,6 +80,9 @@ pub struct CreateFlags {
     /// Read labels from a file, one KEY=VALUE a line
     #[arg(long, value_name = "FILE")]
     pub label_file: Vec<PathBuf>,
+    /// Annotation for whoever reads the container's OCI spec (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
     /// Where the container's output is kept: json-file or none
     #[arg(long, value_name = "DRIVER")]
     pub log_driver: Option<String>,
@@ -77,7 +98,11 @@ pub struct CreateFlags {
     #[command(flatten)]
     pub limits: LimitFlags,
     #[command(flatten)]
+    pub health: HealthFlags,
+    #[command(flatten)]
     pub network: NetworkFlags,
+    #[command(flatten)]
+    pub refused: RefusedFlags,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,
@@ -140,14 +165,35 @@ pub struct ProcessFlags {
     /// Seconds between the stop signal and SIGKILL
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub stop_timeout: Option<i64>,
+    /// Process namespace: host, or container:NAME
+    #[arg(long, value_name = "MODE")]
+    pub pid: Option<String>,
+    /// Shared memory and queues: private, shareable, none, host, or container:NAME
+    #[arg(long, value_name = "MODE")]
+    pub ipc: Option<String>,
+    /// Host name's namespace: host
+    #[arg(long, value_name = "MODE")]
+    pub uts: Option<String>,
+    /// Cgroup namespace: private (default) or host
+    #[arg(long, value_name = "MODE")]
+    pub cgroupns: Option<String>,
+    /// User namespace: host, which is rrun's only one
+    #[arg(long, value_name = "MODE")]
+    pub userns: Option<String>,
 }
 
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Storage")]
 pub struct StorageFlags {
     /// Mount a host directory or a named volume (repeatable)
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volume: Vec<String>,
+    /// Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly][,OPTION=…] (repeatable)
+    #[arg(long, value_name = "FIELD=VALUE,…")]
+    pub mount: Vec<String>,
+    /// Mount what another container has mounted (repeatable)
+    #[arg(long, value_name = "CONTAINER[:ro|rw]")]
+    pub volumes_from: Vec<String>,
     /// Mount an empty file system in memory (repeatable)
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
@@ -160,6 +206,9 @@ pub struct StorageFlags {
     /// Give the container a device of the host (repeatable)
     #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
     pub device: Vec<String>,
+    /// Allow access to devices: TYPE MAJOR:MINOR ACCESS, as in "c 42:* rmw" (repeatable)
+    #[arg(long, value_name = "RULE")]
+    pub device_cgroup_rule: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -180,41 +229,6 @@ pub struct SecurityFlags {
     /// Kernel parameter of the container (repeatable)
     #[arg(long, value_name = "NAME=VALUE")]
     pub sysctl: Vec<String>,
-}
-
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Limits")]
-pub struct LimitFlags {
-    /// Memory limit: 512m, 2g
-    #[arg(short, long, value_name = "BYTES")]
-    pub memory: Option<String>,
-    /// Limit of memory plus swap; -1 is no limit
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
-    pub memory_swap: Option<String>,
-    /// Memory the container keeps under pressure
-    #[arg(long, value_name = "BYTES")]
-    pub memory_reservation: Option<String>,
-    /// Number of processors: 0.5, 2
-    #[arg(long, value_name = "NUMBER")]
-    pub cpus: Option<String>,
-    /// Relative weight among containers (default 1024)
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    pub cpu_shares: Option<u64>,
-    /// Processors it may run on: 0-3, 0,2
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes it may use
-    #[arg(long, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
-    /// Number of processes; -1 is no limit
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-    pub pids_limit: Option<i64>,
-    /// Resource limit: nofile=1024:2048 (repeatable)
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    pub ulimit: Vec<String>,
-    /// Preference of the kernel's OOM killer (-1000 to 1000)
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-    pub oom_score_adj: Option<i32>,
 }
 
 #[derive(Clone, Debug, Args)]

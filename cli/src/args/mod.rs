@@ -3,11 +3,13 @@
 mod container;
 mod create;
 mod image;
+mod limits;
 mod network;
 
 pub use container::*;
 pub use create::*;
 pub use image::*;
+pub use limits::*;
 pub use network::*;
 
 use clap::{Args, Parser, Subcommand};
@@ -113,6 +115,14 @@ pub enum Command {
     Stop(StopArgs),
     /// Stop containers and start them again
     Restart(StopArgs),
+    /// Let all processes of containers stand still
+    Pause(PauseArgs),
+    /// Let paused containers go on
+    Unpause(PauseArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Change limits and restart policy, also of running containers
+    Update(Box<UpdateArgs>),
     /// Send a signal to running containers
     Kill(KillArgs),
     /// Remove containers
@@ -167,6 +177,8 @@ pub enum Command {
     /// Manage networks
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Start what has to run after a boot, by its restart policy
+    Boot,
     /// Print rrun's version and the kernel's
     Version,
 }

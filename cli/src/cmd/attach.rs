@@ -19,6 +19,9 @@ pub struct Wishes {
     pub sig_proxy: bool,
     /// The detach keys.
     pub keys: Vec<u8>,
+    /// Which of its outputs are for us.
+    pub stdout: bool,
+    pub stderr: bool,
 }
 
 impl Wishes {
@@ -49,7 +52,9 @@ impl Wishes {
 
 pub fn run(ctx: &Context, args: &AttachArgs) -> Result<i32> {
     let record = container::find(ctx, &args.container)?;
-    if life::state(ctx, &record.id)?.status != Status::Running {
+    let state = life::state(ctx, &record.id)?;
+    life::expect_awake(&record, &state, "attach")?;
+    if state.status != Status::Running {
         return Err(Error::conflict("You cannot attach to a stopped container, start it first")
             .with_hint(format!("rrun start -a {}", args.container)));
     }
@@ -58,6 +63,8 @@ pub fn run(ctx: &Context, args: &AttachArgs) -> Result<i32> {
         tty: record.config.tty,
         sig_proxy: args.sig_proxy,
         keys: runtime::relay::detach::parse(&args.detach_keys)?,
+        stdout: true,
+        stderr: true,
     };
     wishes.check_terminal()?;
     let signals = wishes.capture()?;
@@ -80,6 +87,8 @@ pub fn follow(ctx: &Context, id: &str, stream: UnixStream, wishes: Wishes, signa
         sig_proxy: wishes.sig_proxy,
         detach_keys: wishes.keys,
         signals: Some(signals),
+        without_stdout: !wishes.stdout,
+        without_stderr: !wishes.stderr,
     };
     match attach::client(stream, options)? {
         AttachEnd::Exited(code) => Ok(code),

@@ -6,7 +6,7 @@
 
 use super::attach::Wishes;
 use crate::args::ExecArgs;
-use crate::container::request::process::environment;
+use crate::container::request::process::{environment, forget_terminal};
 use crate::container::{self, Record, life, spec::run_spec};
 use crate::context::Context;
 use plan::{Error, Result};
@@ -28,11 +28,14 @@ pub fn run(ctx: &Context, args: &ExecArgs) -> Result<i32> {
         tty: args.tty,
         sig_proxy: true,
         keys: relay::detach::parse(&args.detach_keys)?,
+        stdout: true,
+        stderr: true,
     };
     wishes.check_terminal()?;
     crate::sealed::ensure()?;
     let record = container::find(ctx, name)?;
     let now = life::state(ctx, &record.id)?;
+    life::expect_awake(&record, &now, "exec")?;
     let target = state::open(&now)?.ok_or_else(|| {
         Error::conflict(format!("container {} is not running", record.id)).with_hint(format!("rrun start {name}"))
     })?;
@@ -67,6 +70,7 @@ pub fn run(ctx: &Context, args: &ExecArgs) -> Result<i32> {
         sig_proxy: wishes.sig_proxy && !args.detach,
         detach_keys: wishes.keys,
         signals,
+        ..relay::Options::default()
     };
     match relay::relay(running.pid, running.pidfd, ends, &relay::own_stdio(), options)? {
         AttachEnd::Exited(code) => Ok(code),
@@ -87,7 +91,7 @@ fn process(args: &ExecArgs, command: &[String], record: &Record, spec: RunSpec, 
     process.tty = args.tty;
     process.init = false;
     process.console_size = wishes.console();
-    process.env.retain(|e| !e.starts_with("TERM=") || record.config.env.contains(e));
+    forget_terminal(&mut process.env, &record.config);
     if args.tty && !process.env.iter().any(|e| e.starts_with("TERM=")) {
         process.env.push("TERM=xterm".into());
     }

@@ -32,7 +32,7 @@ pub fn run(ctx: &Context, args: &ExplainArgs) -> Result<i32> {
     };
     let Request { record, mut warnings } = create::draft(ctx, &flags, &id, &config, layers)?;
     let mut spec = run_spec(ctx, &record)?;
-    start::join_network(ctx, &record, &mut spec)?;
+    start::join(ctx, &record, &mut spec)?;
     let mut facts = HostFacts::observe()?;
     if !rustix::process::geteuid().is_root() {
         // The plan is root's, whoever reads it.

@@ -6,8 +6,9 @@ use crate::context::Context;
 use netstack::publish;
 use plan::{Error, Result};
 
-const KEYS: [&str; 12] = [
-    "ancestor", "before", "exited", "expose", "id", "label", "name", "network", "publish", "since", "status", "volume",
+const KEYS: [&str; 13] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+    "volume",
 ];
 
 pub struct Filters(Vec<(String, String)>);
@@ -36,7 +37,10 @@ pub fn parse(args: &[String]) -> Result<Filters> {
                     "created" | "running" | "exited" | "paused" | "restarting" | "removing" | "dead"
                 ) =>
             {
-                return Err(wrong().with_hint("one of created, running, exited"));
+                return Err(wrong().with_hint("one of created, running, paused, restarting, exited"));
+            }
+            "health" if !matches!(value, "starting" | "healthy" | "unhealthy" | "none") => {
+                return Err(wrong().with_hint("one of starting, healthy, unhealthy, none"));
             }
             "publish" | "expose" => {
                 publish::parse_expose(value)?;
@@ -124,7 +128,8 @@ impl<'a> Test<'a> {
                 Some((k, wanted)) => record.config.labels.get(k).is_some_and(|have| have == wanted),
                 None => record.config.labels.contains_key(value),
             },
-            "status" => v.state.status.to_string() == value,
+            "status" => v.status() == value,
+            "health" => v.state.health.map_or("none".into(), |h| h.to_string()) == value,
             "exited" => v.state.status == runtime::state::Status::Exited && value.parse() == Ok(v.state.exit_code),
             "ancestor" => record.image == value,
             "network" => {
@@ -156,10 +161,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for good in ["name=web", "status=exited", "exited=1", "publish=80/tcp", "label=a=b"] {
+        for good in ["name=web", "status=exited", "exited=1", "publish=80/tcp", "label=a=b", "health=none"] {
             assert!(parse(&[good.into()]).is_ok(), "{good}");
         }
-        for bad in ["name", "foo=1", "status=flying", "exited=x", "publish=x"] {
+        for bad in ["name", "foo=1", "status=flying", "exited=x", "publish=x", "health=fine"] {
             assert!(parse(&[bad.into()]).is_err(), "{bad}");
         }
     }

@@ -71,6 +71,7 @@ fn of_container(ctx: &Context, record: container::Record, size: bool) -> Result<
     };
     let live = render::inspect::Live {
         state: &view.state,
+        paused: view.paused,
         endpoints: &view.endpoints,
         bindings: &view.bindings,
         lower: &lower,

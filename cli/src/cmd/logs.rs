@@ -1,6 +1,7 @@
 //! `rrun logs`.
 
 use crate::args::LogsArgs;
+use crate::container::request::size::duration;
 use crate::container::{self, LOG_FILE, life};
 use crate::context::Context;
 use plan::time::{self, Timestamp};
@@ -11,6 +12,7 @@ use runtime::state;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::time::SystemTime;
 
 pub fn run(ctx: &Context, args: &LogsArgs) -> Result<i32> {
     let record = container::find(ctx, &args.container)?;
@@ -90,8 +92,7 @@ fn moment(text: &str) -> Result<Timestamp> {
         .with_hint("write a time (2026-11-24T05:00:00Z), seconds since 1970, or how long ago (42m)")
     };
     if let Some(ago) = duration(text) {
-        let now = Timestamp::now();
-        return Ok(Timestamp { seconds: now.seconds.saturating_sub(ago), ..now });
+        return Ok(SystemTime::now().checked_sub(ago).ok_or_else(wrong)?.into());
     }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if let Ok(seconds) = whole.parse::<i64>() {
@@ -104,26 +105,6 @@ fn moment(text: &str) -> Result<Timestamp> {
         .ok_or_else(wrong)
 }
 
-/// Go's durations, in whole seconds.
-fn duration(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut total = 0i64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let seconds = match &tail[..unit] {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            _ => return None,
-        };
-        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(seconds)?)?;
-        rest = &tail[unit..];
-    }
-    (!text.is_empty()).then_some(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +115,6 @@ mod tests {
         assert_eq!(moment("1136214245.5").unwrap().nanos, 500_000_000);
         assert_eq!(moment("1970-01-01T00:00:01Z").unwrap().seconds, 1);
         assert_eq!(moment("1970-01-02").unwrap().seconds, 86_400);
-        assert_eq!(duration("1h30m"), Some(5400));
         let ago = Timestamp::now().seconds - moment("10m").unwrap().seconds;
         assert!((599..=601).contains(&ago), "{ago}");
         for text in ["", "x", "10x", "2026-13-01", "m"] {

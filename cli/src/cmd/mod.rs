@@ -1,6 +1,7 @@
 //! One file per verb: compose, run, render.
 
 mod attach;
+mod boot;
 mod create;
 mod exec;
 mod explain;
@@ -15,11 +16,13 @@ mod load;
 mod login;
 mod logs;
 mod network;
+mod pause;
 mod port;
 mod prune;
 mod ps;
 pub mod pull;
 mod push;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
@@ -28,6 +31,7 @@ mod save;
 mod start;
 mod stop;
 mod tag;
+mod update;
 mod version;
 mod wait;
 
@@ -63,6 +67,11 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Start(args) => start::run(&ctx, &args),
         Command::Stop(args) => stop::run(&ctx, &args),
         Command::Restart(args) => restart::run(&ctx, &args),
+        Command::Pause(args) => pause::run(&ctx, &args),
+        Command::Unpause(args) => pause::undo(&ctx, &args),
+        Command::Rename(args) => rename::run(&ctx, &args),
+        Command::Update(args) => update::run(&ctx, &args),
+        Command::Boot => boot::run(&ctx),
         Command::Kill(args) => kill::run(&ctx, &args),
         Command::Rm(args) => rm::run(&ctx, &args),
         Command::Wait(args) => wait::run(&ctx, &args),
@@ -133,6 +142,10 @@ fn container(ctx: &Context, command: ContainerCommand) -> Result<i32> {
         ContainerCommand::Start(args) => start::run(ctx, &args),
         ContainerCommand::Stop(args) => stop::run(ctx, &args),
         ContainerCommand::Restart(args) => restart::run(ctx, &args),
+        ContainerCommand::Pause(args) => pause::run(ctx, &args),
+        ContainerCommand::Unpause(args) => pause::undo(ctx, &args),
+        ContainerCommand::Rename(args) => rename::run(ctx, &args),
+        ContainerCommand::Update(args) => update::run(ctx, &args),
         ContainerCommand::Kill(args) => kill::run(ctx, &args),
         ContainerCommand::Rm(args) => rm::run(ctx, &args),
         ContainerCommand::Wait(args) => wait::run(ctx, &args),

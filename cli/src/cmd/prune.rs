@@ -1,5 +1,6 @@
 //! What every `prune` shares: the question, and the `until` filter.
 
+use crate::container::request::size::duration;
 use plan::{Error, Result};
 use std::io::Write;
 
@@ -14,8 +15,8 @@ pub fn confirm(warning: &str) -> bool {
 /// Whether something made at `created` is older than `until`: a duration (`10m`, `1h30m`), a Unix time
 /// or RFC 3339.
 pub fn older(created: &str, until: &str) -> Result<bool> {
-    if let Some(seconds) = duration(until) {
-        return Ok(plan::time::seconds_since(created) >= seconds);
+    if let Some(age) = duration(until) {
+        return Ok(u64::try_from(plan::time::seconds_since(created)).is_ok_and(|seconds| seconds >= age.as_secs()));
     }
     let moment = match until.parse::<i64>() {
         Ok(unix) => Some(plan::time::Timestamp { seconds: unix, nanos: 0 }),
@@ -28,36 +29,12 @@ pub fn older(created: &str, until: &str) -> Result<bool> {
     Ok(plan::time::parse(created).is_some_and(|c| c <= moment))
 }
 
-/// Go's durations down to seconds.
-fn duration(text: &str) -> Option<i64> {
-    let mut total = 0;
-    let mut number = String::new();
-    for c in text.chars() {
-        match c {
-            '0'..='9' => number.push(c),
-            'h' | 'm' | 's' => {
-                let n: i64 = number.parse().ok()?;
-                total += n.checked_mul(match c {
-                    'h' => 3600,
-                    'm' => 60,
-                    _ => 1,
-                })?;
-                number.clear();
-            }
-            _ => return None,
-        }
-    }
-    (number.is_empty() && !text.is_empty()).then_some(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn until_takes_durations_and_moments() {
-        assert_eq!(duration("1h30m"), Some(5400));
-        assert_eq!(duration("10"), None);
         assert!(older("2020-01-01T00:00:00Z", "24h").unwrap());
         assert!(older("2020-01-01T00:00:00Z", "1577836800").unwrap());
         assert!(!older("2020-01-01T00:00:01Z", "2020-01-01T00:00:00Z").unwrap());

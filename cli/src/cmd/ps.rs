@@ -8,7 +8,7 @@ use crate::render::template::{self, Column, Row};
 use netstack::model::PortBinding;
 use netstack::publish::Reach;
 use plan::Result;
-use runtime::state::Status;
+use runtime::state::{Health, Status};
 use serde_json::{Value, json};
 
 const COLUMNS: &[Column] = &[
@@ -36,10 +36,10 @@ pub fn run(ctx: &Context, args: &PsArgs) -> Result<i32> {
     let mut views = view::all(ctx)?;
     let last = if args.latest { Some(1) } else { args.last.and_then(|n| usize::try_from(n).ok()) };
     // Asking for a state, or for the last ones, is asking for stopped ones too.
-    let all = args.all || last.is_some() || filters.mention(&["status", "exited"]);
+    let all = args.all || last.is_some() || filters.mention(&["status", "exited", "health"]);
     let keep = filters.select(ctx, &views)?;
     let mut keep = keep.into_iter();
-    views.retain(|v| keep.next().unwrap_or(false) && (all || v.is_running()));
+    views.retain(|v| keep.next().unwrap_or(false) && (all || v.is_running() || v.state.status == Status::Restarting));
     views.truncate(last.unwrap_or(usize::MAX));
     if args.quiet && args.format.is_none() {
         let lines: String =
@@ -101,19 +101,25 @@ fn row(ctx: &Context, v: &View, args: &PsArgs) -> Row {
         "Ports": view::ports_text(v),
         "RunningFor": ago(plan::time::seconds_since(&record.created)),
         "Size": if args.size { human_size(view::size(ctx, &v.id)) } else { "0B".into() },
-        "State": v.state.status.to_string(),
+        "State": v.status(),
         "Status": status(v),
     }))
 }
 
 /// Docker's words.
 fn status(v: &View) -> String {
+    let up = || format!("Up {}", human_duration(plan::time::seconds_since(&v.state.started_at)));
+    let since = || ago(plan::time::seconds_since(&v.state.finished_at));
     match v.state.status {
         Status::Created => "Created".into(),
-        Status::Running => format!("Up {}", human_duration(plan::time::seconds_since(&v.state.started_at))),
-        Status::Exited => {
-            format!("Exited ({}) {}", v.state.exit_code, ago(plan::time::seconds_since(&v.state.finished_at)))
-        }
+        Status::Running if v.paused => format!("{} (Paused)", up()),
+        Status::Running => match v.state.health {
+            None => up(),
+            Some(Health::Starting) => format!("{} (health: starting)", up()),
+            Some(health) => format!("{} ({health})", up()),
+        },
+        Status::Restarting => format!("Restarting ({}) {}", v.state.exit_code, since()),
+        Status::Exited => format!("Exited ({}) {}", v.state.exit_code, since()),
     }
 }
 

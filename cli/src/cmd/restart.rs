@@ -2,7 +2,7 @@
 
 use crate::args::StopArgs;
 use crate::container::start::{self, Start};
-use crate::container::{self, lock::Lock, signal};
+use crate::container::{self, events, lock::Lock, signal};
 use crate::context::Context;
 use plan::Result;
 
@@ -12,7 +12,10 @@ pub fn run(ctx: &Context, args: &StopArgs) -> Result<i32> {
         let record = container::find(ctx, name)?;
         super::stop::stop(ctx, &record, first, args.timeout)?;
         let lock = Lock::take(ctx, &record.id)?;
-        start::start(ctx, &record, lock, Start::default())?;
+        if let Some(started) = start::start(ctx, &record, lock, Start::default())? {
+            super::warn(&started.warnings);
+        }
+        events::container(ctx, &record, "restart", &[]);
         super::out(&format!("{name}\n"));
         Ok(())
     })

@@ -2,11 +2,12 @@
 
 use crate::args::RmArgs;
 use crate::container::lock::Lock;
-use crate::container::{self, Record, life, names, remove};
+use crate::container::{self, Record, events, life, names, remove};
 use crate::context::Context;
 use crate::render;
 use plan::{Error, Kind, Result};
-use runtime::state::Status;
+use runtime::cgroup::Layout;
+use runtime::state::{State, Status};
 
 pub fn run(ctx: &Context, args: &RmArgs) -> Result<i32> {
     super::each(&args.containers, |name| {
@@ -35,14 +36,9 @@ fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
     // starting it as fast as we stop it, and is told.
     for _ in 0..5 {
         match life::state(ctx, &id) {
-            Ok(state) if state.status != Status::Running => {}
-            Ok(_) if args.force => life::stop(ctx, &id, libc::SIGKILL, None)?,
-            Ok(_) => {
-                return Err(Error::conflict(format!(
-                    "cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
-                ))
-                .with_hint(format!("rrun rm -f {name}")));
-            }
+            Ok(state) if !matches!(state.status, Status::Running | Status::Restarting) => {}
+            Ok(_) if args.force => life::stop(ctx, &record, libc::SIGKILL, None)?,
+            Ok(state) => return Err(in_use(&record, &state, name)?),
             // A damaged state names no process: the cgroup does.
             Err(e) => return broken(ctx, name, &id, args.force, e),
         }
@@ -54,7 +50,7 @@ fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
             Err(e) => return Err(e),
         };
         // Somebody may have started it between our look and our lock.
-        if life::is_running(ctx, &id)? {
+        if matches!(life::state(ctx, &id)?.status, Status::Running | Status::Restarting) {
             continue;
         }
         return discard(ctx, &record, args.volumes, lock);
@@ -63,12 +59,23 @@ fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
         .with_hint(format!("rrun rm -f {name}")))
 }
 
+/// Docker's texts.
+fn in_use(record: &Record, state: &State, name: &str) -> Result<Error> {
+    let why = match state.status {
+        _ if life::is_paused(record, state, &Layout::observe()?) => "container is paused and must be unpaused first",
+        Status::Restarting => "container is restarting: stop the container before removing or force remove",
+        _ => "container is running: stop the container before removing or force remove",
+    };
+    Ok(Error::conflict(format!("cannot remove container \"{name}\": {why}")).with_hint(format!("rrun rm -f {name}")))
+}
+
 fn discard(ctx: &Context, record: &Record, volumes: bool, lock: Lock) -> Result<()> {
     if volumes {
         remove::anonymous_volumes(ctx, record)?;
     }
     remove::discard(ctx, record)?;
     drop(lock);
+    events::container(ctx, record, "destroy", &[]);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `rrun run`: makes a container, starts it, and stays with it unless told otherwise.
 
 use super::attach::{self, Wishes};
-use crate::args::RunArgs;
+use crate::args::{RunArgs, Stream};
 use crate::container::create::{self, Created};
 use crate::container::lock::Lock;
 use crate::container::start::{self, Start};
@@ -13,11 +13,14 @@ use std::io::IsTerminal;
 
 pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
     let process = &args.create.process;
+    let all = args.attach.is_empty();
     let wishes = Wishes {
-        stdin: process.interactive,
+        stdin: process.interactive && (all || args.attach.contains(&Stream::Stdin)),
         tty: process.tty,
         sig_proxy: args.sig_proxy,
         keys: runtime::relay::detach::parse(&args.detach_keys)?,
+        stdout: all || args.attach.contains(&Stream::Stdout),
+        stderr: all || args.attach.contains(&Stream::Stderr),
     };
     if !args.detach {
         wishes.check_terminal()?;
@@ -36,7 +39,13 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<i32> {
         super::explain::print(&started.explain, args.script);
     }
     match (started.stream, signals) {
-        (Some(stream), Some(signals)) => attach::follow(ctx, &record.id, stream, wishes, signals),
+        (Some(stream), Some(signals)) => {
+            // Nothing of the program's will be seen, so that its ID can be.
+            if !wishes.stdout && !wishes.stderr {
+                super::out(&format!("{}\n", record.id));
+            }
+            attach::follow(ctx, &record.id, stream, wishes, signals)
+        }
         _ => {
             super::out(&format!("{}\n", record.id));
             Ok(0)

@@ -45,6 +45,8 @@ fn attached(ctx: &Context, args: &StartArgs, name: &str) -> Result<i32> {
         tty: record.config.tty,
         sig_proxy: true,
         keys: runtime::relay::detach::parse(&args.detach_keys)?,
+        stdout: true,
+        stderr: true,
     };
     wishes.check_terminal()?;
     let signals = wishes.capture()?;

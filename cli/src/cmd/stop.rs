@@ -30,5 +30,5 @@ pub fn stop(ctx: &Context, record: &Record, first: Option<i32>, timeout: Option<
         seconds if seconds < 0 => None,
         seconds => Some(Duration::from_secs(seconds.unsigned_abs())),
     };
-    life::stop(ctx, &record.id, number, grace)
+    life::stop(ctx, record, number, grace)
 }

@@ -3,7 +3,7 @@
 use super::lock::Lock;
 use super::record::{self, Record};
 use super::request::{self, Request, security};
-use super::{file, links, names, spec, workers};
+use super::{events, file, links, names, spec, workers};
 use crate::args::CreateFlags;
 use crate::cmd::pull;
 use crate::context::Context;
@@ -48,6 +48,7 @@ pub fn create(ctx: &Context, flags: &CreateFlags, attached: bool) -> Result<Crea
             let _ = super::remove::discard(ctx, &record);
         })?;
     }
+    events::container(ctx, &record, "create", &[]);
     Ok(Created { record, lock, warnings })
 }
 
@@ -77,6 +78,11 @@ pub fn draft(
 
 /// Replaces what the user wrote about networks and containers by names and IDs that last.
 fn resolve(ctx: &Context, record: &mut Record) -> Result<()> {
+    for mode in [&mut record.host.ipc_mode, &mut record.host.pid_mode] {
+        if let Some(target) = mode.strip_prefix("container:") {
+            *mode = format!("container:{}", super::find_id(ctx, target)?);
+        }
+    }
     if let Some(target) = record.joined_container() {
         record.host.network_mode = format!("container:{}", super::find_id(ctx, target)?);
         return Ok(());

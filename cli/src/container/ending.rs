@@ -2,13 +2,13 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{remove, undo, workers};
+use super::{events, remove, undo, workers};
 use crate::context::Context;
 use netstack::sandbox::Sandbox;
 use plan::{HostThing, Result};
 use runtime::host::HostFacts;
 use runtime::monitor::Exit;
-use runtime::state::{self, State};
+use runtime::state::{self, State, Status};
 
 /// What a monitor holds for its container.
 pub struct Held {
@@ -18,13 +18,30 @@ pub struct Held {
     pub state: State,
 }
 
-/// Returns when the last client has heard of it.
+/// In a container's volatile directory: the user ended it, so it is not started again.
+const STOPPED: &str = "stopped";
+
+/// Notes that the user wants the container to end, before anything ends it. Without room or
+/// directory there is nothing to prevent.
+pub fn mark_stopped(ctx: &Context, id: &str) {
+    let _ = std::fs::write(ctx.state_dir(id).join(STOPPED), "");
+}
+
+pub fn is_stopped(ctx: &Context, id: &str) -> bool {
+    ctx.state_dir(id).join(STOPPED).exists()
+}
+
+/// Returns when the last client has heard of it; `true`: it is to be started again.
 ///
 /// # Errors
 /// Something on the host resists; the next command tries again.
-pub fn end(ctx: &Context, record: &Record, mut held: Held, mut exit: Exit) -> Result<()> {
+pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) -> Result<bool> {
     // Whoever starts, removes or repairs this container waits until it is in order again.
     let lock = Lock::take(ctx, &record.id)?;
+    // Its name or its restart policy may be others by now.
+    if let Ok(now) = Record::load(&ctx.container_dir(&record.id)) {
+        record = now;
+    }
     // Only a killed process can be one that memory ran out for.
     let killed = exit.signal == Some(libc::SIGKILL);
     let cgroup = held.things.iter().find_map(|t| match t {
@@ -32,18 +49,24 @@ pub fn end(ctx: &Context, record: &Record, mut held: Held, mut exit: Exit) -> Re
         _ => None,
     });
     let oom = killed && cgroup.is_some_and(|path| runtime::cgroup::oom_kills(path, &held.facts) > 0);
-    held.state.set_exited(exit.code, oom);
+    held.state.stopped = is_stopped(ctx, &record.id);
+    let left_alone = !held.state.stopped && !exit.told;
+    let again = left_alone && record.host.restart.again(exit.code, held.state.restart_count);
+    match again {
+        true => held.state.set_restarting(exit.code, oom),
+        false => held.state.set_exited(exit.code, oom),
+    }
     held.state.finished_at = exit.finished_at;
     held.state.log_dropped = exit.log_dropped;
 
-    let recorded = record_end(ctx, record, &held.state);
+    let recorded = record_end(ctx, &record, &held.state);
     // Its elements go over the socket that made them, which is closed only after everyone has been
     // told: closing it waits for the kernel (design §4, trap 4).
     let closed = held.sandbox.map(Sandbox::close);
     // Name, addresses and ports are free, the end is on record. What is left nobody needs to wait
     // for; whoever wants to start or remove this container waits for our lock.
     exit.farewell.tell();
-    let keep_state = recorded.is_err();
+    let keep_state = recorded.is_err() || again;
     held.things.retain(|t| match t {
         HostThing::CgroupDir { .. } => true,
         HostThing::StateDir { .. } => !keep_state,
@@ -51,16 +74,20 @@ pub fn end(ctx: &Context, record: &Record, mut held: Held, mut exit: Exit) -> Re
         _ => closed.as_ref().is_none_or(|c| !c.failures.is_empty()),
     });
     let undone = undo::walk(&held.things, &held.facts);
-    let removed = if record.host.auto_remove { remove_all(ctx, record) } else { Ok(()) };
+    events::die(ctx, &record, &held.state);
+    let removed = if record.host.auto_remove { remove_all(ctx, &record) } else { Ok(()) };
     if undone.is_ok() && removed.is_ok() && !keep_state {
         workers::leave(ctx);
     }
     drop(lock);
-    exit.farewell.send();
+    // A client that reads slowly must not hold up the next life.
+    if !again {
+        exit.farewell.send();
+    }
     if let Some(closed) = closed {
         closed.linger();
     }
-    undone.and(removed)
+    undone.and(removed).map(|()| again)
 }
 
 /// The end outlives us in the record's directory; on a full disk in the volatile one. A container
@@ -70,7 +97,12 @@ fn record_end(ctx: &Context, record: &Record, end: &State) -> Result<()> {
     if record.host.auto_remove {
         return remove::hide(ctx, record);
     }
-    match state::save(&ctx.container_dir(&record.id), end) {
+    let kept = state::save(&ctx.container_dir(&record.id), end);
+    if end.status == Status::Restarting {
+        // As long as the monitor lives this one counts.
+        return state::save(&volatile, end);
+    }
+    match kept {
         Ok(()) => {
             // From now on the copy that outlives us counts.
             let _ = std::fs::remove_file(volatile.join(state::FILE));

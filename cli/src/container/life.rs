@@ -6,11 +6,13 @@
 
 use super::lock::Lock;
 use super::record::Record;
-use super::{remove, takeover, undo, workers};
+use super::{ending, remove, signal, takeover, undo, workers};
 use crate::context::Context;
-use plan::{HostThing, Kind, Result};
+use plan::{Error, HostThing, Kind, Result};
+use runtime::cgroup::Layout;
 use runtime::host::HostFacts;
 use runtime::state::{self, State, Status};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The exit code of a container whose end nobody saw.
@@ -38,11 +40,17 @@ fn look(ctx: &Context, id: &str) -> Result<Sight> {
             let ending = state::monitor_alive(&state);
             sight(lost(state), ending, !ending)
         }
+        // Its monitor waits; if that was killed, the end of its last life is all there is.
+        Some(state) if state.status == Status::Restarting => match state::monitor_alive(&state) {
+            true => sight(state, false, false),
+            false => sight(ended(state), false, true),
+        },
         // An end that the disk had no room for.
         Some(state) => sight(state, false, true),
         None => match state::load(&ctx.container_dir(id))? {
             // Of an earlier boot: the volatile half went with it.
             Some(state) if state.status == Status::Running => sight(lost(state), false, true),
+            Some(state) if state.status == Status::Restarting => sight(ended(state), false, true),
             Some(state) => sight(state, false, ctx.state_dir(id).exists()),
             None => sight(State::created(id), false, ctx.state_dir(id).exists()),
         },
@@ -52,6 +60,14 @@ fn look(ctx: &Context, id: &str) -> Result<Sight> {
 /// A state that claims to run, told as an end that nobody saw.
 fn lost(mut state: State) -> State {
     state.set_exited(UNKNOWN, false);
+    state
+}
+
+/// A state that waits for another start, told as the end that it was.
+fn ended(mut state: State) -> State {
+    let (code, oom, finished) = (state.exit_code, state.oom_killed, state.finished_at.clone());
+    state.set_exited(code, oom);
+    state.finished_at = finished;
     state
 }
 
@@ -183,24 +199,95 @@ pub fn sweep(ctx: &Context) {
 }
 
 /// Sends `number`, waits `grace` (`None`: for ever), then SIGKILL; returns when the container's
-/// end is recorded and cleaned up. Success if it does not run.
+/// end is recorded and cleaned up. It is not started again, and one that is about to be is not.
+/// Success if it does not run.
 ///
 /// # Errors
 /// It does not end; its cleanup fails.
-pub fn stop(ctx: &Context, id: &str, number: i32, grace: Option<Duration>) -> Result<()> {
-    let state = look(ctx, id)?.state;
-    if state.status == Status::Running {
-        state::stop(&state, number, grace)?;
+pub fn stop(ctx: &Context, record: &Record, number: i32, grace: Option<Duration>) -> Result<()> {
+    let id = record.id.as_str();
+    loop {
+        let state = look(ctx, id)?.state;
+        match state.status {
+            Status::Running => {
+                ending::mark_stopped(ctx, id);
+                let path = record.cgroup_path();
+                let mut wake = || thaw(&path);
+                state::stop(&state, number, grace, &mut wake)?;
+            }
+            Status::Restarting => {
+                ending::mark_stopped(ctx, id);
+                state::signal_monitor(&state, libc::SIGTERM)?;
+                // It may be just between waiting and starting: then it is told once more.
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            Status::Created | Status::Exited => {}
+        }
+        return settle(ctx, id);
     }
-    settle(ctx, id)
+}
+
+/// Lets a container that may be paused go on.
+fn thaw(path: &Path) -> Result<()> {
+    runtime::cgroup::thaw(path, &Layout::observe()?)
+}
+
+/// Sends one signal, and does not wait. A signal that ends the container keeps it from being
+/// started again.
+///
+/// # Errors
+/// Docker's text for one that does not run.
+pub fn kill(ctx: &Context, record: &Record, number: i32) -> Result<()> {
+    let state = state(ctx, &record.id)?;
+    let ends = number == libc::SIGKILL || signal::parse(record.stop_signal()).is_ok_and(|stop| stop == number);
+    if ends {
+        ending::mark_stopped(ctx, &record.id);
+    }
+    if ends && state.status == Status::Restarting {
+        return stop(ctx, record, number, None);
+    }
+    state::signal(&state, number)?;
+    if ends { thaw(&record.cgroup_path()) } else { Ok(()) }
+}
+
+/// Whether all its processes stand still.
+pub fn is_paused(record: &Record, state: &State, layout: &Layout) -> bool {
+    state.status == Status::Running && runtime::cgroup::is_frozen(&record.cgroup_path(), layout)
+}
+
+/// For what needs a container that answers: `exec` and `attach`.
+///
+/// # Errors
+/// Docker's texts for one that is paused or waits for its next start.
+pub fn expect_awake(record: &Record, state: &State, purpose: &str) -> Result<()> {
+    let name = &record.name;
+    if state.status == Status::Restarting {
+        return Err(Error::conflict(match purpose {
+            "exec" => format!("Container {} is restarting, wait until the container is running", record.id),
+            _ => "You cannot attach to a restarting container, wait until it is running".to_string(),
+        })
+        .with_hint(format!("`rrun logs {name}` tells why it keeps ending")));
+    }
+    if is_paused(record, state, &Layout::observe()?) {
+        return Err(Error::conflict(match purpose {
+            "exec" => format!("Container {} is paused, unpause the container before exec", record.id),
+            _ => "You cannot attach to a paused container, unpause it first".to_string(),
+        })
+        .with_hint(format!("rrun unpause {name}")));
+    }
+    Ok(())
 }
 
 /// Waits until the container has ended, and gives its exit code. One of `--rm` may be gone by then:
-/// the monitor's own word counts.
+/// the monitor's own word counts. One that waits for its next start is waited for as well.
 ///
 /// # Errors
 /// A damaged state file.
 pub fn wait(ctx: &Context, id: &str) -> Result<i32> {
+    while look(ctx, id)?.state.status == Status::Restarting {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     match runtime::attach::connect(&ctx.state_dir(id)) {
         Ok(stream) => {
             if let Some(code) = runtime::attach::wait(stream)? {

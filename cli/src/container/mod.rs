@@ -1,9 +1,11 @@
 //! Containers as records on disk, and their life: created, started, ended, removed.
 
 pub mod create;
-mod ending;
+pub mod ending;
+pub mod events;
 pub mod explain;
 pub mod file;
+pub mod health;
 pub mod life;
 pub mod links;
 pub mod lock;
@@ -13,6 +15,8 @@ pub mod ports;
 pub mod record;
 pub mod remove;
 pub mod request;
+pub mod restart;
+mod revival;
 pub mod service;
 pub mod signal;
 pub mod spec;

@@ -4,11 +4,13 @@
 //! container until the end, which it records and cleans up.
 
 use super::ending::{self, Held};
+use super::health::{self, Checker};
 use super::lock::Lock;
 use super::record::{FILE, HostConfig, Record};
-use super::service::Network;
+use super::restart::Backoff;
+use super::service::{Duties, Network};
 use super::spec::run_spec;
-use super::{LOG_FILE, explain, file, links, start, takeover, undo, volume, workers};
+use super::{LOG_FILE, events, explain, file, links, revival, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use crate::render;
 use netstack::egress::Policy;
@@ -18,7 +20,7 @@ use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
 use runtime::exec::{self, Io};
 use runtime::host::HostFacts;
 use runtime::log::{Rotation, Writer};
-use runtime::monitor::{Marks, NoService, Report, Service, Setup};
+use runtime::monitor::{Marks, Report, Setup};
 use runtime::planner;
 use runtime::relay::Ends;
 use runtime::spec::{Namespace, RunSpec};
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The OCI spec of the last start.
 const SPEC_FILE: &str = "config.json";
@@ -46,6 +48,23 @@ pub struct Order {
     pub console: Option<(u16, u16)>,
     /// The container runs already: its monitor was killed.
     pub take_over: bool,
+}
+
+impl Order {
+    /// For a start of the monitor's own: nobody waits for it, and nobody hears its words.
+    pub fn restart(ctx: &Context) -> Order {
+        Order {
+            root: ctx.root.clone(),
+            state: ctx.state.clone(),
+            config: ctx.config_path.clone(),
+            report: -1,
+            lock: -1,
+            attached: None,
+            explain: false,
+            console: None,
+            take_over: false,
+        }
+    }
 }
 
 /// The whole life of a monitor. Its stdio is /dev/null: what there is to say goes into the report.
@@ -72,10 +91,20 @@ fn live(id: &str, order: &Order) -> Result<()> {
         crate::args::Global { root: order.root.clone(), state: order.state.clone(), config: order.config.clone() };
     let begin = if order.take_over { takeover::begin } else { begin };
     let begun = Context::new(&global).and_then(|ctx| Ok((begin(&ctx, id, order)?, ctx)));
-    match begun {
-        Err(e) => Report::failed(e).send(report),
-        Ok((begun, ctx)) => watch(&ctx, begun, attached, report, lock),
+    let (begun, ctx) = match begun {
+        Err(e) => return Report::failed(e).send(report),
+        Ok(begun) => begun,
+    };
+    begun.report.send(report)?;
+    let mut backoff = Backoff::default();
+    let mut life = watch(&ctx, begun, attached, lock)?;
+    while let Some(lived) = life {
+        life = match revival::revive(&ctx, id, backoff.next(lived))? {
+            Some((again, lock)) => watch(&ctx, again, None, lock)?,
+            None => None,
+        };
     }
+    Ok(())
 }
 
 /// A container whose program runs.
@@ -95,7 +124,7 @@ pub struct Begun {
 fn begin(ctx: &Context, id: &str, order: &Order) -> Result<Begun> {
     workers::enter(ctx, id)?;
     let mut things = undo::least(ctx, id);
-    attempt(ctx, id, order, &mut things).map_err(|mut e| {
+    attempt(ctx, id, order, 0, &mut things).map_err(|mut e| {
         let undone = HostFacts::observe().and_then(|facts| undo::walk(&things, &facts));
         match undone {
             Ok(()) => workers::leave(ctx),
@@ -105,12 +134,16 @@ fn begin(ctx: &Context, id: &str, order: &Order) -> Result<Begun> {
     })
 }
 
-fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) -> Result<Begun> {
+/// `restarts`: how often it has been started again before. `things` becomes what must be undone.
+///
+/// # Errors
+/// The step that failed; `things` must be walked then.
+pub fn attempt(ctx: &Context, id: &str, order: &Order, restarts: u32, things: &mut Vec<HostThing>) -> Result<Begun> {
     let dir = ctx.container_dir(id);
     let state_dir = ctx.state_dir(id);
     let record = Record::load(&dir)?;
     let mut spec = run_spec(ctx, &record)?;
-    start::join_network(ctx, &record, &mut spec)?;
+    start::join(ctx, &record, &mut spec)?;
     links::check_running(ctx, &record)?;
     spec.process.console_size = order.console;
     super::make_private_dir(&state_dir)?;
@@ -118,6 +151,11 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
     let facts = HostFacts::observe()?;
     let plan = planner::plan(&spec, &facts)?;
     let network = network(ctx, &record, &spec, Mode::Real)?;
+    for thing in things.iter_mut() {
+        if let HostThing::CgroupDir { path } = thing {
+            path.clone_from(&spec.cgroup.path);
+        }
+    }
     things.extend(network.iter().flat_map(SandboxPlan::undo));
     undo::save(&state_dir, things)?;
 
@@ -125,9 +163,10 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
     let (io, pipes) = streams(&record)?;
     let starting = exec::start(&spec, &facts, &plan, io, &mut journal)?;
     // From here on the child builds its root, on the other CPU if there is one.
-    let mut state = State::created(id);
+    let mut state = State { restart_count: restarts, ..State::created(id) };
+    state.health = health::begins(&record.config);
     let mut report = Report::started(starting.pid);
-    report.warnings.extend(plan.warnings.iter().cloned());
+    report.warnings.extend(plan.warnings.iter().chain(&starting.lacking).cloned());
     let mut network_steps = Vec::new();
     let sandbox = match network {
         Some(network) => {
@@ -163,28 +202,26 @@ fn attempt(ctx: &Context, id: &str, order: &Order, things: &mut Vec<HostThing>) 
     Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report })
 }
 
-/// Reports, and stays until the end.
-fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: OwnedFd, lock: Lock) -> Result<()> {
-    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, report: words } = begun;
-    words.send(report)?;
+/// Stays until the end. How long the container lived, if it is to be started again.
+fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) -> Result<Option<Duration>> {
+    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, .. } = begun;
+    let born = Instant::now();
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
     let _ = state::save(&ctx.container_dir(&record.id), &held.state);
     // For people and for tools that read OCI; rrun itself makes its spec of the record.
+    let begins = spec.is_some();
     if let Some(spec) = spec {
         let _ = oci::to_spec(&spec).and_then(|spec| file::create(&lock, SPEC_FILE, &spec));
     }
     remember_addresses(ctx, &mut record, &held);
     drop(lock);
-    let mut network;
-    let mut nothing = NoService;
-    let service: &mut dyn Service = match held.sandbox.as_mut() {
-        Some(sandbox) => {
-            network = Network::new(sandbox, &mut held.things, ctx.state_dir(&record.id));
-            &mut network
-        }
-        None => &mut nothing,
-    };
+    if begins {
+        events::start(ctx, &record);
+    }
+    let network =
+        held.sandbox.as_mut().map(|sandbox| Network::new(sandbox, &mut held.things, ctx.state_dir(&record.id)));
+    let mut duties = Duties::new(network, Checker::new(ctx, &record, &mut held.state));
     let exit = runtime::monitor::run(Setup {
         pid,
         pidfd,
@@ -195,9 +232,11 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, report: Owne
         stdin_once: record.config.attached && record.config.open_stdin,
         stop_signal: super::signal::parse(record.stop_signal()).unwrap_or(libc::SIGTERM),
         stop_timeout: stop_timeout(&record),
-        service,
+        service: &mut duties,
     })?;
-    ending::end(ctx, &record, held, exit)
+    drop(duties);
+    let again = ending::end(ctx, record, held, exit)?;
+    Ok(again.then(|| born.elapsed()))
 }
 
 /// The next start shall have the same addresses.

@@ -5,10 +5,12 @@
 
 use super::file;
 use super::lock::Lock;
+use super::restart::Policy;
 use crate::context::Context;
 use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
 use netstack::rate::Rate;
 use plan::{Error, Result};
+use runtime::cgroup::{DeviceRule, IoRate};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -65,6 +67,8 @@ pub struct Config {
     pub stop_signal: Option<String>,
     pub stop_timeout: Option<i64>,
     pub healthcheck: Option<Value>,
+    /// The image's SHELL.
+    pub shell: Option<Vec<String>>,
 }
 
 impl Config {
@@ -101,14 +105,37 @@ pub struct HostConfig {
     pub memory: i64,
     pub memory_swap: i64,
     pub memory_reservation: i64,
+    pub memory_swappiness: Option<u64>,
+    pub oom_kill_disable: bool,
     /// Billionths of a processor.
     pub nano_cpus: i64,
     pub cpu_shares: u64,
+    /// Microseconds; 0 is the kernel's own.
+    pub cpu_period: u64,
+    pub cpu_quota: i64,
+    pub cpu_rt_period: u64,
+    pub cpu_rt_runtime: i64,
     pub cpuset_cpus: String,
     pub cpuset_mems: String,
     /// `None`: rrun's default; -1: no limit.
     pub pids_limit: Option<i64>,
     pub oom_score_adj: Option<i32>,
+    /// 0: the kernel's own.
+    pub blkio_weight: u16,
+    pub disks: Vec<DiskLimit>,
+    pub cgroup_parent: String,
+    pub device_cgroup_rules: Vec<DeviceRule>,
+    pub restart: Policy,
+    /// Empty (the default), `private`, `shareable`, `none`, `host` or `container:<id>`.
+    pub ipc_mode: String,
+    /// Empty, `host` or `container:<id>`.
+    pub pid_mode: String,
+    /// Empty or `host`; likewise below.
+    pub uts_mode: String,
+    pub cgroupns_mode: String,
+    pub userns_mode: String,
+    pub volumes_from: Vec<String>,
+    pub annotations: BTreeMap<String, String>,
     /// Bytes.
     pub shm_size: i64,
     /// `--add-host` as written.
@@ -134,6 +161,14 @@ pub struct DeviceMapping {
     pub container: PathBuf,
     /// Some of `rwm`.
     pub access: String,
+}
+
+/// `--device-read-bps` and its kin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskLimit {
+    pub path: PathBuf,
+    pub rate: IoRate,
+    pub value: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +210,28 @@ pub struct MountPoint {
     pub anonymous: bool,
     /// Whether an empty volume is first filled with what the image has there.
     pub copy_up: bool,
+    /// Of a bind mount: what becomes of the mounts below its source.
+    #[serde(default)]
+    pub below: Below,
+    /// Of a bind mount: a source that is not there is an error, and not made.
+    #[serde(default)]
+    pub must_exist: bool,
+    /// Of a volume: the directory inside it that is mounted.
+    #[serde(default)]
+    pub subpath: PathBuf,
+}
+
+/// `bind-recursive`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Below {
+    /// They come along, read-only if the mount is.
+    #[default]
+    Enabled,
+    /// They come along, writable even if the mount is not.
+    Writable,
+    /// They stay away.
+    Disabled,
 }
 
 impl Record {
@@ -242,6 +299,14 @@ impl Record {
     /// The ID in `container:<id>`.
     pub fn joined_container(&self) -> Option<&str> {
         self.host.network_mode.strip_prefix("container:")
+    }
+
+    /// Where its control group is in each hierarchy.
+    pub fn cgroup_path(&self) -> PathBuf {
+        match self.host.cgroup_parent.trim_matches('/') {
+            "" => Path::new("rrun").join(&self.id),
+            parent => Path::new(parent).join(&self.id),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! The network's part in the monitor's loop: DNS, relays, changes while the container runs.
+//! The monitor's other duties in its loop: the network's (DNS, relays, changes while the container
+//! runs) and the health check.
 
+use super::health::Checker;
 use super::undo;
 use netstack::model::PortSpec;
 use netstack::sandbox::Sandbox;
@@ -19,7 +21,7 @@ pub const WITHDRAW: &str = "withdraw";
 /// What its resolver has done so far: `inspect` asks.
 pub const DNS: &str = "dns";
 
-/// [`Sandbox`] as the monitor's loop drives it: `runtime` and `netstack` do not know each other.
+/// What the network asks of the loop, and what is asked of it.
 pub struct Network<'a> {
     sandbox: &'a mut Sandbox,
     /// The undo list, which changes with the ports…
@@ -66,39 +68,70 @@ fn specs(value: &Value) -> Result<Vec<PortSpec>> {
         .map_err(|e| Error::invalid("a request to the monitor names no ports").with_cause(e.to_string()))
 }
 
-impl Service for Network<'_> {
+/// What a monitor does beside its container, as its loop drives it: `runtime` knows none of it.
+pub struct Duties<'a> {
+    network: Option<Network<'a>>,
+    checker: Option<Checker<'a>>,
+}
+
+impl<'a> Duties<'a> {
+    pub fn new(network: Option<Network<'a>>, checker: Option<Checker<'a>>) -> Duties<'a> {
+        Duties { network, checker }
+    }
+}
+
+impl Service for Duties<'_> {
     fn fds(&self, out: &mut Vec<(RawFd, i16)>) {
-        let mut interests = Vec::new();
-        self.sandbox.fds(&mut interests);
-        out.extend(interests.iter().map(|i| {
-            let read = if i.read { libc::POLLIN } else { 0 };
-            (i.fd, read | if i.write { libc::POLLOUT } else { 0 })
-        }));
+        if let Some(network) = &self.network {
+            let mut interests = Vec::new();
+            network.sandbox.fds(&mut interests);
+            out.extend(interests.iter().map(|i| {
+                let read = if i.read { libc::POLLIN } else { 0 };
+                (i.fd, read | if i.write { libc::POLLOUT } else { 0 })
+            }));
+        }
+        out.extend(self.checker.iter().filter_map(Checker::output).map(|fd| (fd, libc::POLLIN)));
     }
 
-    fn ready(&mut self, _: RawFd, _: i16) {
-        self.sandbox.ready();
+    fn ready(&mut self, fd: RawFd, _: i16) {
+        match &mut self.checker {
+            Some(checker) if checker.output() == Some(fd) => checker.listen(),
+            _ => self.network.iter_mut().for_each(|n| n.sandbox.ready()),
+        }
     }
 
     fn timeout(&self) -> Option<Duration> {
-        self.sandbox.timeout()
+        let network = self.network.as_ref().and_then(|n| n.sandbox.timeout());
+        [network, self.checker.as_ref().and_then(Checker::timeout)].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
-        self.sandbox.ready();
+        if let Some(network) = &mut self.network {
+            network.sandbox.ready();
+        }
+        if let Some(checker) = &mut self.checker {
+            checker.tick();
+        }
     }
 
     fn request(&mut self, request: &Value) -> Option<Result<Value>> {
+        let network = self.network.as_mut()?;
         if request.get(DNS).is_some() {
-            return Some(Ok(json!(self.sandbox.dns_counters())));
+            return Some(Ok(json!(network.sandbox.dns_counters())));
         }
         if request.get(REFRESH).is_some() {
-            return Some(self.sandbox.refresh().map(|()| json!({})));
+            return Some(network.sandbox.refresh().map(|()| json!({})));
         }
         if let Some(ports) = request.get(PUBLISH) {
-            return Some(specs(ports).and_then(|specs| self.publish(&specs)));
+            return Some(specs(ports).and_then(|specs| network.publish(&specs)));
         }
         let ports = request.get(WITHDRAW)?;
-        Some(specs(ports).and_then(|specs| self.withdraw(&specs)))
+        Some(specs(ports).and_then(|specs| network.withdraw(&specs)))
+    }
+
+    fn ended(&mut self, pid: i32, status: i32) {
+        if let Some(checker) = &mut self.checker {
+            checker.ended(pid, status);
+        }
     }
 }

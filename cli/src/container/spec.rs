@@ -1,16 +1,12 @@
 //! From a record to a [`RunSpec`]: Docker's defaults with what the record says over them.
 
-use super::record::{MountKind, MountPoint, Record};
-use super::request::security;
+use super::record::{Below, HostConfig, MountKind, MountPoint, Record};
+use super::request::{limits, security};
 use crate::context::Context;
 use plan::Result;
 use runtime::caps;
 use runtime::spec::{Caps, Mount, Namespace, Rlimit, Root, RunSpec, Seccomp, User};
 use std::path::{Path, PathBuf};
-
-/// Processes per container unless `--pids-limit` says otherwise: a fork bomb must not take the host
-/// along, and no reasonable service notices.
-const DEFAULT_PIDS: i64 = 4096;
 
 /// The files of a container's own that lie over the image's.
 pub const FILES: [(&str, &str); 3] =
@@ -41,6 +37,7 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
         spec.readonly_paths.clear();
     }
 
+    namespaces(host, &mut spec);
     let hostname = hostname(ctx, record)?;
     spec.process.args = config.args();
     spec.process.env = super::request::process::process_environment(config, &hostname);
@@ -52,12 +49,12 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     spec.process.oom_score_adj = host.oom_score_adj;
     spec.process.rlimits =
         host.ulimits.iter().map(|u| Rlimit { name: u.name.to_ascii_uppercase(), soft: u.soft, hard: u.hard }).collect();
-    spec.hostname = Some(hostname);
+    // The host's name is not ours to set.
+    spec.hostname = (host.uts_mode != "host").then_some(hostname);
     spec.domainname = (!config.domainname.is_empty()).then(|| config.domainname.clone());
-    // A seat for the process to join; the monitor fills in which one.
     spec.namespaces.net = match record.host.network_mode.as_str() {
         "host" => Namespace::Host,
-        mode if mode.starts_with("container:") => Namespace::Path(PathBuf::from("/proc/0/ns/net")),
+        mode if mode.starts_with("container:") => seat("net"),
         mode if mode.starts_with("ns:") => Namespace::Path(PathBuf::from(&mode[3..])),
         _ => Namespace::Private,
     };
@@ -76,10 +73,30 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     for mapping in &host.devices {
         spec.devices.extend(security::nodes(mapping)?);
     }
-    limits(record, &mut spec);
+    limits::apply(host, &mut spec.cgroup)?;
+    spec.cgroup.path = record.cgroup_path();
+    spec.annotations.clone_from(&host.annotations);
     spec.settle_namespaces();
     spec.sysctls.extend(host.sysctls.clone());
     Ok(spec)
+}
+
+/// A seat for the process to join; the monitor fills in which one (`start::join`).
+fn seat(kind: &str) -> Namespace {
+    Namespace::Path(PathBuf::from(format!("/proc/0/ns/{kind}")))
+}
+
+fn namespaces(host: &HostConfig, spec: &mut RunSpec) {
+    let how = |mode: &str, kind: &str| match mode {
+        "host" => Namespace::Host,
+        mode if mode.starts_with("container:") => seat(kind),
+        _ => Namespace::Private,
+    };
+    let own = &mut spec.namespaces;
+    own.pid = how(&host.pid_mode, "pid");
+    own.ipc = how(&host.ipc_mode, "ipc");
+    own.uts = how(&host.uts_mode, "uts");
+    own.cgroup = how(&host.cgroupns_mode, "cgroup");
 }
 
 /// Docker's rule: the short ID unless given; where the network is shared, its owner's.
@@ -102,6 +119,9 @@ fn mounts(ctx: &Context, record: &Record, spec: &mut RunSpec) {
             mount.options.retain(|o| !o.starts_with("size="));
             mount.options.push(format!("size={}", record.host.shm_size));
         }
+    }
+    if record.host.ipc_mode == "none" {
+        spec.mounts.retain(|m| m.target != Path::new("/dev/shm"));
     }
     // Whoever shares another container's network shares its names as well.
     let owner = record.joined_container().unwrap_or(&record.id);
@@ -141,34 +161,22 @@ fn mount(point: &MountPoint) -> Mount {
             Mount { kind: "tmpfs".into(), source: "tmpfs".into(), target: point.destination.clone(), options }
         }
         MountKind::Bind | MountKind::Volume => {
-            let mut options = vec!["rbind".to_string(), point.propagation.clone()];
-            if !point.rw {
-                options.push("ro".into());
+            let bind = if point.below == Below::Disabled { "bind" } else { "rbind" };
+            let mut options = vec![bind.to_string(), point.propagation.clone()];
+            match (point.rw, point.below) {
+                (true, _) => {}
+                // Docker's default since 25: no way to write below a read-only mount.
+                (false, Below::Enabled) => options.push("rro".into()),
+                (false, _) => options.push("ro".into()),
             }
-            Mount { kind: "bind".into(), source: point.source.clone(), target: point.destination.clone(), options }
+            // A part of a volume is looked up inside it by whoever mounts it (see `rootfs::mounts`).
+            let source = match point.subpath.as_os_str().is_empty() {
+                true => point.source.clone(),
+                false => PathBuf::from(format!("{}/./{}", point.source.display(), point.subpath.display())),
+            };
+            Mount { kind: "bind".into(), source, target: point.destination.clone(), options }
         }
     }
-}
-
-fn limits(record: &Record, spec: &mut RunSpec) {
-    let host = &record.host;
-    let positive = |n: i64| (n > 0).then_some(n);
-    let cgroup = &mut spec.cgroup;
-    cgroup.memory = positive(host.memory);
-    cgroup.memory_reservation = positive(host.memory_reservation);
-    cgroup.memory_swap = match host.memory_swap {
-        // As much swap as memory, Docker's rule.
-        0 => positive(host.memory).map(|m| m.saturating_mul(2)),
-        n => Some(n),
-    };
-    if host.nano_cpus > 0 {
-        cgroup.cpu_period = Some(100_000);
-        cgroup.cpu_quota = Some(host.nano_cpus / 10_000);
-    }
-    cgroup.cpu_shares = (host.cpu_shares > 0).then_some(host.cpu_shares);
-    cgroup.cpuset_cpus = (!host.cpuset_cpus.is_empty()).then(|| host.cpuset_cpus.clone());
-    cgroup.cpuset_mems = (!host.cpuset_mems.is_empty()).then(|| host.cpuset_mems.clone());
-    cgroup.pids = Some(host.pids_limit.unwrap_or(DEFAULT_PIDS));
 }
 
 /// The volumes of `record` that are its own, for whoever removes it.

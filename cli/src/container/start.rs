@@ -5,11 +5,14 @@ use super::lock::Lock;
 use super::monitor::Order;
 use super::record::Record;
 use crate::context::Context;
-use plan::{Error, Kind, Result, ResultExt, Spoken};
+use plan::{Error, Result, ResultExt, Spoken};
+use runtime::cgroup::Layout;
 use runtime::monitor::{Outcome, Report};
-use runtime::spec::RunSpec;
+use runtime::spec::{Namespace, RunSpec};
+use runtime::state::Status;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 /// What the starter wants beside the container itself.
 #[derive(Default)]
@@ -39,8 +42,14 @@ pub fn start(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resul
     let Some(lock) = life::repair_locked(ctx, &record.id, lock)? else {
         return Err(super::no_such(&record.name));
     };
-    if life::is_running(ctx, &record.id)? {
-        return Ok(None);
+    match life::state(ctx, &record.id)? {
+        state if state.status == Status::Restarting => return Ok(None),
+        state if life::is_paused(record, &state, &Layout::observe()?) => {
+            return Err(Error::conflict("cannot start a paused container, try unpause instead")
+                .with_hint(format!("rrun unpause {}", record.name)));
+        }
+        state if state.status == Status::Running => return Ok(None),
+        _ => {}
     }
     launch(ctx, record, lock, wishes).map(Some)
 }
@@ -85,27 +94,56 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
     }
 }
 
-/// Resolves `container:<id>` to the process whose network is shared.
+/// Resolves each `container:<id>` to the process whose namespace is shared.
 ///
 /// # Errors
-/// Docker's texts for a container that is not there or does not run.
-pub fn join_network(ctx: &Context, record: &Record, spec: &mut RunSpec) -> Result<()> {
-    let Some(target) = record.joined_container() else { return Ok(()) };
+/// Docker's texts for a container that is not there, does not run, or does not share.
+pub fn join(ctx: &Context, record: &Record, spec: &mut RunSpec) -> Result<()> {
+    let of = |mode: &str| mode.strip_prefix("container:").map(str::to_string);
+    if let Some(target) = record.joined_container() {
+        let (_, pid) = sharer(ctx, record, target, "network")?;
+        spec.namespaces.net = handle(pid, "net");
+    }
+    if let Some(target) = of(&record.host.pid_mode) {
+        let (_, pid) = sharer(ctx, record, &target, "pid")?;
+        spec.namespaces.pid = handle(pid, "pid");
+    }
+    if let Some(target) = of(&record.host.ipc_mode) {
+        let (owner, pid) = sharer(ctx, record, &target, "ipc")?;
+        if owner.host.ipc_mode != "shareable" {
+            return Err(Error::conflict(format!(
+                "cannot join IPC namespace of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                owner.name
+            ))
+            .with_hint("make that container with --ipc shareable"));
+        }
+        spec.namespaces.ipc = handle(pid, "ipc");
+        // POSIX shared memory is files in the owner's tmpfs.
+        for mount in spec.mounts.iter_mut().filter(|m| m.target == Path::new("/dev/shm") && m.kind == "tmpfs") {
+            mount.kind = "bind".into();
+            mount.source = format!("/proc/{pid}/root/dev/shm").into();
+            mount.options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"].map(String::from).to_vec();
+        }
+    }
+    Ok(())
+}
+
+fn handle(pid: i32, kind: &str) -> Namespace {
+    Namespace::Path(format!("/proc/{pid}/ns/{kind}").into())
+}
+
+fn sharer(ctx: &Context, record: &Record, target: &str, what: &str) -> Result<(Record, i32)> {
     if target == record.id {
-        return Err(Error::invalid("cannot join own network namespace").with_hint("name another container"));
+        return Err(Error::invalid(format!("cannot join own {what} namespace")).with_hint("name another container"));
     }
     let owner = super::find(ctx, target)?;
     let state = life::state(ctx, &owner.id)?;
-    if state.status != runtime::state::Status::Running {
-        return Err(Error::new(
-            Kind::Conflict,
-            format!(
-                "cannot join network namespace of a non running container: container {} is {}",
-                owner.name, state.status
-            ),
-        )
-        .with_hint(format!("rrun start {}", owner.name)));
+    if state.status == Status::Running {
+        return Ok((owner, state.pid));
     }
-    spec.namespaces.net = runtime::spec::Namespace::Path(format!("/proc/{}/ns/net", state.pid).into());
-    Ok(())
+    let (name, status) = (&owner.name, state.status);
+    Err(Error::conflict(format!(
+        "cannot join {what} namespace of a non running container: container {name} is {status}"
+    ))
+    .with_hint(format!("rrun start {name}")))
 }

@@ -5,6 +5,7 @@ use super::{Entry, life, service};
 use crate::context::Context;
 use netstack::model::{Endpoint, PortBinding};
 use plan::{Error, Kind, Result};
+use runtime::cgroup::Layout;
 use runtime::state::{State, Status};
 use std::path::Path;
 
@@ -15,6 +16,8 @@ pub struct View {
     pub record: Option<Box<Record>>,
     pub error: Option<Error>,
     pub state: State,
+    /// It runs, and all its processes stand still.
+    pub paused: bool,
     /// Of a running container.
     pub endpoints: Vec<Endpoint>,
     pub bindings: Vec<PortBinding>,
@@ -24,6 +27,10 @@ impl View {
     /// # Errors
     /// A damaged state file.
     pub fn of(ctx: &Context, record: Record) -> Result<View> {
+        View::with(ctx, record, &Layout::observe()?)
+    }
+
+    fn with(ctx: &Context, record: Record, layout: &Layout) -> Result<View> {
         let state = life::state(ctx, &record.id)?;
         let mut view = View {
             id: record.id.clone(),
@@ -32,6 +39,7 @@ impl View {
             error: None,
             endpoints: Vec::new(),
             bindings: Vec::new(),
+            paused: life::is_paused(&record, &state, layout),
             state,
         };
         if view.state.status == Status::Running {
@@ -45,7 +53,8 @@ impl View {
 
     fn broken(id: String, name: String, error: Error) -> View {
         let state = State::created(id.clone());
-        View { id, name, record: None, error: Some(error), state, endpoints: Vec::new(), bindings: Vec::new() }
+        let (endpoints, bindings) = (Vec::new(), Vec::new());
+        View { id, name, record: None, error: Some(error), state, paused: false, endpoints, bindings }
     }
 
     pub fn is_running(&self) -> bool {
@@ -63,6 +72,11 @@ impl View {
         (!counters.is_null()).then_some(counters)
     }
 
+    /// Docker's word for what it does.
+    pub fn status(&self) -> String {
+        if self.paused { "paused".into() } else { self.state.status.to_string() }
+    }
+
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
     }
@@ -74,11 +88,12 @@ impl View {
 /// Only that the directory of containers cannot be read.
 pub fn all(ctx: &Context) -> Result<Vec<View>> {
     let mut views = Vec::new();
+    let layout = Layout::observe()?;
     for entry in super::list(ctx)? {
         views.push(match entry {
             Entry::Container(record) => {
                 let (id, name) = (record.id.clone(), record.name.clone());
-                match View::of(ctx, *record) {
+                match View::with(ctx, *record, &layout) {
                     Ok(view) => view,
                     // Removed since the list was made, or one of `--rm` that a reboot ended.
                     Err(e) if e.kind == Kind::NotFound => continue,

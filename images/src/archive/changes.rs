@@ -4,6 +4,7 @@
 use crate::config::Config;
 use crate::manifest::printable;
 use plan::{Error, Result};
+use serde_json::Value;
 
 /// The configuration that the instructions describe.
 pub(super) fn apply(changes: &[String]) -> Result<Config> {
@@ -29,7 +30,19 @@ fn instruction(config: &mut Config, text: &str) -> Result<()> {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     let name = name.to_ascii_uppercase();
-    let known = ["CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"];
+    let known = [
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "ONBUILD",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ];
     if !known.contains(&name.as_str()) {
         return Err(Error::invalid(format!("{} is not a valid change command", printable(&name)))
             .with_hint(format!("valid are {}", known.join(", "))));
@@ -61,6 +74,7 @@ fn instruction(config: &mut Config, text: &str) -> Result<()> {
             Some(paths) => config.volumes.extend(paths),
             None => config.volumes.extend(words(rest)?),
         },
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest)?),
         "USER" => config.user = single(rest)?,
         "STOPSIGNAL" => config.stop_signal = Some(single(rest)?),
         "ONBUILD" => config.on_build.get_or_insert_default().push(rest.to_owned()),
@@ -71,6 +85,70 @@ fn instruction(config: &mut Config, text: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `[--interval=30s …] CMD …` or `NONE`, as Docker's object.
+fn healthcheck(text: &str) -> Result<Value> {
+    let mut check = serde_json::Map::new();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, after) = option.split_once(char::is_whitespace).unwrap_or((option, ""));
+        let (name, value) = option
+            .split_once('=')
+            .ok_or_else(|| Error::invalid(format!("Missing a value on flag: {}", printable(option))))?;
+        let wrong = || Error::invalid(format!("invalid value of --{name}: {:?}", printable(value)));
+        let key = match name {
+            "interval" => "Interval",
+            "timeout" => "Timeout",
+            "start-period" => "StartPeriod",
+            "start-interval" => "StartInterval",
+            "retries" => "Retries",
+            _ => return Err(Error::invalid(format!("Unknown flag: {}", printable(name)))),
+        };
+        let number = if name == "retries" { value.parse::<i64>().ok() } else { nanoseconds(value) };
+        check.insert(key.into(), number.filter(|n| *n >= 0).ok_or_else(wrong)?.into());
+        rest = after.trim_start();
+    }
+    let (kind, line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let line = line.trim();
+    let test = match kind.to_ascii_uppercase().as_str() {
+        "NONE" if line.is_empty() && check.is_empty() => vec!["NONE".to_owned()],
+        "NONE" => return Err(Error::invalid("HEALTHCHECK NONE takes no arguments")),
+        "CMD" if line.is_empty() => return Err(Error::invalid("Missing command after HEALTHCHECK CMD")),
+        "CMD" => match json_list(line) {
+            Some(words) => std::iter::once("CMD".to_owned()).chain(words).collect(),
+            None => vec!["CMD-SHELL".to_owned(), line.to_owned()],
+        },
+        other => {
+            let shown = printable(other);
+            return Err(Error::invalid(format!("Unknown type {shown:?} in HEALTHCHECK (try CMD)")));
+        }
+    };
+    check.insert("Test".into(), test.into());
+    Ok(Value::Object(check))
+}
+
+/// Go's durations: `1m30s`, `500ms`.
+fn nanoseconds(text: &str) -> Option<i64> {
+    let mut total = 0f64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+        let scale = match unit {
+            "ns" => 1.0,
+            "us" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    // Beyond 2^63 nanoseconds (292 years) nobody checks anything.
+    (!text.is_empty() && total < 9e18).then_some(total as i64)
 }
 
 /// The exec form as it stands, anything else through the shell.
@@ -221,6 +299,17 @@ mod tests {
             "EXPOSE x",
         ] {
             assert!(config(&[bad]).is_err(), "{bad}");
+        }
+        let check = |text: &str| config(&[&format!("HEALTHCHECK {text}")]).map(|c| c.healthcheck.unwrap());
+        let full =
+            check("--interval=1m30s --timeout=500ms --retries=5 CMD curl -f http://localhost/ || exit 1").unwrap();
+        assert_eq!(full["Test"], serde_json::json!(["CMD-SHELL", "curl -f http://localhost/ || exit 1"]));
+        assert_eq!((full["Interval"].as_i64(), full["Timeout"].as_i64()), (Some(90_000_000_000), Some(500_000_000)));
+        assert_eq!(full["Retries"], 5);
+        assert_eq!(check("CMD [\"a\", \"b\"]").unwrap()["Test"], serde_json::json!(["CMD", "a", "b"]));
+        assert_eq!(check("NONE").unwrap()["Test"], serde_json::json!(["NONE"]));
+        for bad in ["CMD", "NONE x", "foo", "--interval CMD x", "--interval=x CMD x", "--foo=1s CMD x"] {
+            assert!(check(bad).is_err(), "{bad}");
         }
         assert!(config(&["RUN x"]).unwrap_err().message.contains("RUN is not a valid change command"));
     }

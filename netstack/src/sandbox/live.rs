@@ -349,6 +349,16 @@ impl Netstack {
         Ok(found)
     }
 
+    /// A running container is called `new` from now on; its neighbours ask by that name.
+    pub fn rename(&self, container_id: &str, old: &str, new: &str) -> Result<()> {
+        for mut e in self.endpoints_of(container_id)? {
+            e.container_name = new.to_string();
+            e.dns_names.iter_mut().filter(|name| *name == old).for_each(|name| *name = new.to_string());
+            write_json(&endpoint::record(&self.state, &e.network_id, container_id), &e)?;
+        }
+        Ok(())
+    }
+
     /// The published ports of a running container.
     pub fn bindings_of(&self, container_id: &str) -> Result<Vec<PortBinding>> {
         Published::read(&self.state, container_id)

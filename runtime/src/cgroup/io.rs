@@ -69,8 +69,7 @@ impl IoRate {
     }
 }
 
-const NO_WEIGHT: &str =
-    "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.";
+const NO_WEIGHT: &str = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.";
 
 /// Weights are the BFQ scheduler's; v2 has iocost's beside them.
 pub(super) fn settings(c: &Cgroup, out: &mut Writer) {

@@ -231,8 +231,7 @@ fn cpu(c: &Cgroup, out: &mut Writer) {
 
 /// The period first: a runtime must lie within it.
 fn realtime(c: &Cgroup, out: &mut Writer) {
-    const NONE: &str =
-        "Your kernel does not support CPU real-time scheduler or the cgroup is not mounted. CPU real-time limits discarded.";
+    const NONE: &str = "Your kernel does not support CPU real-time scheduler or the cgroup is not mounted. CPU real-time limits discarded.";
     let period = c.cpu_rt_period.filter(|p| *p != 0).map(|p| ("cpu.rt_period_us", p.to_string()));
     let runtime = c.cpu_rt_runtime.filter(|r| *r != 0).map(|r| ("cpu.rt_runtime_us", r.to_string()));
     for (file, value) in period.into_iter().chain(runtime) {

@@ -48,6 +48,24 @@ pub struct Starting {
     undo: Undo,
 }
 
+/// A process that is on its way into a container while nobody waits for it.
+pub struct Launched {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    report: OwnedFd,
+}
+
+impl Launched {
+    /// Why it never became the program, asked after its end; `None`: it did.
+    pub fn failure(self) -> Option<Error> {
+        match report::receive(self.report, &mut Journal::new()) {
+            Ok(Outcome::Executed) => None,
+            Ok(Outcome::Failed(e)) | Err(e) => Some(e),
+            Ok(Outcome::Lost) => Some(Error::system("the process died while it was being set up")),
+        }
+    }
+}
+
 /// The user's program runs.
 #[derive(Debug)]
 pub struct Running {
@@ -346,6 +364,13 @@ impl Starting {
             }
             Err(e) => Err(undo.after(e)),
         }
+    }
+
+    /// Leaves the process to itself: from here on it is the caller's to watch.
+    pub(crate) fn launched(self) -> Launched {
+        let Starting { pid, pidfd, report, undo, .. } = self;
+        undo.keep();
+        Launched { pid, pidfd, report }
     }
 
     /// Ends the child and removes what was made.

@@ -33,6 +33,8 @@ pub trait Service {
     fn tick(&mut self);
     /// Answers a request on the monitor's socket; `None` if it knows no such request.
     fn request(&mut self, request: &Value) -> Option<Result<Value>>;
+    /// A child of the monitor's other than the container has ended, with this wait status.
+    fn ended(&mut self, pid: i32, status: i32);
 }
 
 /// A monitor without further duties.
@@ -48,6 +50,7 @@ impl Service for NoService {
     fn request(&mut self, _: &Value) -> Option<Result<Value>> {
         None
     }
+    fn ended(&mut self, _: i32, _: i32) {}
 }
 
 /// Everything a monitor holds for its container.
@@ -81,6 +84,8 @@ pub struct Exit {
     pub finished_at: String,
     /// Lines of output that the log could not take.
     pub log_dropped: u64,
+    /// The monitor was told to end it (SIGTERM): the machine goes down, or somebody wants it so.
+    pub told: bool,
     /// To be sent when the end has been recorded.
     pub farewell: Farewell,
 }
@@ -140,6 +145,7 @@ pub fn run(setup: Setup<'_>) -> Result<Exit> {
         stop_signal: setup.stop_signal,
         stop_timeout: setup.stop_timeout,
         kill_at: None,
+        told: false,
         finished_at: None,
         ended_streams: [false; 2],
         chunk: Queue::default(),
@@ -150,7 +156,7 @@ pub fn run(setup: Setup<'_>) -> Result<Exit> {
     let log_dropped = watch.log.as_ref().map_or(0, log::Writer::dropped);
     let finished_at = watch.finished_at.unwrap_or_else(plan::time::now_rfc3339);
     let farewell = Farewell { clients: watch.clients, code: ending.code, told: false };
-    Ok(Exit { code: ending.code, signal: ending.signal, finished_at, log_dropped, farewell })
+    Ok(Exit { code: ending.code, signal: ending.signal, finished_at, log_dropped, told: watch.told, farewell })
 }
 
 /// While it lives, the kernel looks for others first when memory runs out: a monitor is small, and
@@ -190,6 +196,7 @@ struct Watch<'a> {
     stop_timeout: Option<Duration>,
     /// When SIGKILL is due.
     kill_at: Option<Instant>,
+    told: bool,
     finished_at: Option<String>,
     /// The log has been told of the end of stdout, stderr.
     ended_streams: [bool; 2],
@@ -338,6 +345,7 @@ impl Watch<'_> {
 
     /// Asks the container to end. The first time counts: its time to do so is not prolonged by more.
     fn stop(&mut self) {
+        self.told = true;
         if self.kill_at.is_none() && self.program.signal(self.stop_signal).is_ok() {
             self.kill_at = self.stop_timeout.map(|t| Instant::now() + t);
         }
@@ -350,6 +358,8 @@ impl Watch<'_> {
                 Ok(Some((pid, status))) => {
                     if pid.as_raw_nonzero().get() == self.program.pid() {
                         self.program.has_ended(Ending::of(status.as_raw()));
+                    } else {
+                        self.service.ended(pid.as_raw_nonzero().get(), status.as_raw());
                     }
                 }
                 Err(Errno::INTR) => {}

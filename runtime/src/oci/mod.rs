@@ -82,8 +82,7 @@ mod tests {
         spec.cgroup.blkio_weight = Some(300);
         let limit = |rate, value| IoLimit { major: 8, minor: 0, rate, value };
         spec.cgroup.io = vec![limit(IoRate::ReadBps, 1 << 20), limit(IoRate::WriteIops, 9), limit(IoRate::Weight, 500)];
-        spec.cgroup.device_rules =
-            vec![DeviceRule { kind: 'c', major: Some(42), minor: None, access: "rmw".into() }];
+        spec.cgroup.device_rules = vec![DeviceRule { kind: 'c', major: Some(42), minor: None, access: "rmw".into() }];
         spec.annotations.insert("org.example".into(), "kept".into());
         spec
     }

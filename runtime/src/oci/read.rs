@@ -221,7 +221,8 @@ fn cgroup(linux: &oci::Linux, id: &str) -> Result<Cgroup> {
 
 fn disks(io: &oci::LinuxBlockIo) -> Vec<IoLimit> {
     let number = |n: i64| u32::try_from(n).unwrap_or(0);
-    let limit = |major: i64, minor: i64, rate, value| IoLimit { major: number(major), minor: number(minor), rate, value };
+    let limit =
+        |major: i64, minor: i64, rate, value| IoLimit { major: number(major), minor: number(minor), rate, value };
     let rates = [
         (IoRate::ReadBps, io.throttle_read_bps_device()),
         (IoRate::WriteBps, io.throttle_write_bps_device()),

@@ -27,6 +27,9 @@ pub struct Options {
     pub detach_keys: Vec<u8>,
     /// Signals that the caller has already blocked (see [`capture`]), so that none was lost since.
     pub signals: Option<Signals>,
+    /// The program's output is not for us (`run -a stderr`).
+    pub without_stdout: bool,
+    pub without_stderr: bool,
 }
 
 /// How an attachment ended.
@@ -106,7 +109,7 @@ pub struct Stdio<'a> {
 
 /// Relays until the program has ended and all its output is written, or we leave.
 pub fn run(remote: &mut dyn Remote, stdio: &Stdio<'_>, options: Options) -> Result<AttachEnd> {
-    let Options { stdin, tty, sig_proxy, detach_keys, signals } = options;
+    let Options { stdin, tty, sig_proxy, detach_keys, signals, without_stdout, without_stderr } = options;
     let signals = match signals {
         Some(s) => s,
         None => capture(tty, sig_proxy)?,
@@ -115,8 +118,8 @@ pub fn run(remote: &mut dyn Remote, stdio: &Stdio<'_>, options: Options) -> Resu
     let terminal = [stdio.stdout, stdio.stdin].into_iter().find(|fd| tty::is_tty(fd));
     let mut session = Session {
         input: stdin.then(|| port(stdio.stdin, "stdin")).transpose()?,
-        stdout: Some(port(stdio.stdout, "stdout")?),
-        stderr: Some(port(stdio.stderr, "stderr")?),
+        stdout: (!without_stdout).then(|| port(stdio.stdout, "stdout")).transpose()?,
+        stderr: (!without_stderr).then(|| port(stdio.stderr, "stderr")).transpose()?,
         outputs: Outputs::default(),
         scanner: Scanner::new(detach_keys),
         typed: Queue::default(),

@@ -54,12 +54,25 @@ fn of_process(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((PathBuf::from(format!("/proc/{pid}/ns/mnt")), Path::new("/").join(inside)))
 }
 
+/// `/volumes/x/_data/./a/b`: what follows the dot is looked up inside what precedes it. Containers
+/// write there, and a symbolic link of theirs must not lead out (CVE-2021-25741 and kin).
+fn of_volume(path: &Path) -> Option<(&Path, &Path)> {
+    let (volume, inside) = path.to_str()?.split_once("/./")?;
+    Some((Path::new(volume), Path::new(inside)))
+}
+
 fn copy(source: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(CWD, source, flags).map_err(|e| {
+    let copied = match of_volume(source) {
+        None => open_tree(CWD, source, flags),
+        Some((volume, inside)) => rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|volume| Tree::new(volume).open(inside, OFlags::PATH))
+            .and_then(|part| open_tree(part, c"", flags | OpenTreeFlags::AT_EMPTY_PATH)),
+    };
+    copied.map_err(|e| {
         let error = Error::os(format!("bind {}", source.display()), e.raw_os_error());
         match e {
             Errno::NOENT => error.with_hint("the source must exist on the host"),

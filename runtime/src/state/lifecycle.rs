@@ -44,16 +44,34 @@ pub fn signal(state: &State, number: i32) -> Result<()> {
     send(state, &process, number)
 }
 
+/// Tells its monitor to end the container, or not to start it again. Nobody there is no error.
+pub fn signal_monitor(state: &State, number: i32) -> Result<()> {
+    let Some(process) = open_monitor(state)? else { return Ok(()) };
+    match pidfd::send_signal(process, number) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(Error::os(format!("signal the monitor of container {}", state.id), e.raw_os_error())),
+    }
+}
+
 /// Ends the container: `number` first, then, if it still lives after `patience`, SIGKILL. `None`
 /// waits forever. Success if it was not running at all. Returns when the process has ended; its
 /// monitor may still be cleaning up.
-pub fn stop(state: &State, number: i32, patience: Option<Duration>) -> Result<()> {
+///
+/// `wake` is called after each signal: what stands still (paused) hears of none before it runs again.
+pub fn stop(
+    state: &State,
+    number: i32,
+    patience: Option<Duration>,
+    wake: &mut dyn FnMut() -> Result<()>,
+) -> Result<()> {
     let Some(process) = open(state)? else { return Ok(()) };
     send(state, &process, number)?;
+    wake()?;
     if until_dead(&process, patience)? {
         return Ok(());
     }
     send(state, &process, libc::SIGKILL)?;
+    wake()?;
     if until_dead(&process, Some(KILL_PATIENCE))? {
         return Ok(());
     }
@@ -131,6 +149,11 @@ mod tests {
         state
     }
 
+    /// Nothing here is ever paused.
+    fn awake() -> Result<()> {
+        Ok(())
+    }
+
     fn shell(script: &str) -> Child {
         Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap()
     }
@@ -146,11 +169,11 @@ mod tests {
         ready(&mut child);
         let state = running(&child);
         assert!(is_alive(&state) && monitor_alive(&state));
-        stop(&state, libc::SIGUSR1, Some(Duration::from_secs(30))).unwrap();
+        stop(&state, libc::SIGUSR1, Some(Duration::from_secs(30)), &mut awake).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(7));
         assert!(!is_alive(&state));
         assert!(wait(&state, None).unwrap());
-        stop(&state, libc::SIGTERM, None).unwrap();
+        stop(&state, libc::SIGTERM, None, &mut awake).unwrap();
         let e = signal(&state, libc::SIGTERM).unwrap_err();
         assert_eq!(e.to_string(), "container c is not running");
     }
@@ -161,7 +184,7 @@ mod tests {
         ready(&mut child);
         let state = running(&child);
         let begin = Instant::now();
-        stop(&state, libc::SIGTERM, Some(Duration::from_millis(150))).unwrap();
+        stop(&state, libc::SIGTERM, Some(Duration::from_millis(150)), &mut awake).unwrap();
         assert!(begin.elapsed() >= Duration::from_millis(150));
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
@@ -177,7 +200,7 @@ mod tests {
         for wrong in [reused, other_boot] {
             assert!(!is_alive(&wrong));
             assert!(signal(&wrong, libc::SIGKILL).is_err());
-            stop(&wrong, libc::SIGKILL, None).unwrap();
+            stop(&wrong, libc::SIGKILL, None, &mut awake).unwrap();
         }
         for pid in [i32::MIN, -1, 0, 1] {
             let wrong = State { pid, ..truth.clone() };

@@ -8,7 +8,7 @@ mod identity;
 mod lifecycle;
 
 pub use identity::{Identity, boot_id};
-pub use lifecycle::{is_alive, monitor_alive, open, open_monitor, signal, stop, wait};
+pub use lifecycle::{is_alive, monitor_alive, open, open_monitor, signal, signal_monitor, stop, wait};
 
 use crate::monitor::Marks;
 use plan::{Error, Kind, Result, ResultExt};
@@ -30,7 +30,40 @@ pub const FILE: &str = "state.json";
 pub enum Status {
     Created,
     Running,
+    /// Ended, and about to be started again by its monitor.
+    Restarting,
     Exited,
+}
+
+/// What the health check says. Those who look for somebody that does its work leave out `Unhealthy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Health::Starting => "starting",
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        })
+    }
+}
+
+/// One run of the health check, under Docker's names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Probe {
+    /// RFC 3339.
+    pub start: String,
+    pub end: String,
+    /// -1: it did not run, or not to its end.
+    pub exit_code: i32,
+    pub output: String,
 }
 
 impl std::fmt::Display for Status {
@@ -38,6 +71,7 @@ impl std::fmt::Display for Status {
         f.write_str(match self {
             Status::Created => "created",
             Status::Running => "running",
+            Status::Restarting => "restarting",
             Status::Exited => "exited",
         })
     }
@@ -79,6 +113,20 @@ pub struct State {
     /// Lines of output that the log could not take (its disk was full).
     #[serde(default)]
     pub log_dropped: u64,
+    /// How often its monitor has started it again.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// The user ended it: `unless-stopped` leaves it down.
+    #[serde(default)]
+    pub stopped: bool,
+    /// `None`: it has no health check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Failed checks in a row, and the last few.
+    #[serde(default)]
+    pub failing_streak: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
     /// Its output pipes, for a monitor that takes over (see `monitor::reclaim`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub streams: Option<Marks>,
@@ -109,6 +157,11 @@ impl State {
             started_at: never(),
             finished_at: never(),
             log_dropped: 0,
+            restart_count: 0,
+            stopped: false,
+            health: None,
+            failing_streak: 0,
+            probes: Vec::new(),
             streams: None,
             extra: Map::new(),
         }
@@ -129,8 +182,18 @@ impl State {
         self.finished_at = never();
         self.exit_code = 0;
         self.oom_killed = false;
+        self.stopped = false;
         self.error.clear();
         Ok(())
+    }
+
+    /// Records an end that its monitor is going to follow by another start.
+    pub fn set_restarting(&mut self, exit_code: i32, oom_killed: bool) {
+        let monitor = (self.monitor_pid, self.monitor_start_time);
+        self.set_exited(exit_code, oom_killed);
+        (self.monitor_pid, self.monitor_start_time) = monitor;
+        self.status = Status::Restarting;
+        self.restart_count = self.restart_count.saturating_add(1);
     }
 
     /// Records the end. The pid is forgotten, so that nothing can mistake its successor for it.
@@ -142,6 +205,8 @@ impl State {
         (self.pid, self.start_time) = (0, 0);
         (self.monitor_pid, self.monitor_start_time) = (0, 0);
         self.streams = None;
+        // Docker's word for one that is not checked any more.
+        self.health = self.health.map(|_| Health::Unhealthy);
     }
 }
 

@@ -1,15 +1,20 @@
 //! From the flags of `run` and `create` to a [`Record`]: checked as a whole before anything is made.
 
 pub mod endpoint;
+pub mod health;
+pub mod limits;
+pub mod mount;
 pub mod mounts;
+mod namespaces;
 pub mod network;
 pub mod process;
 pub mod security;
 pub mod size;
 pub mod traffic;
 
-use super::record::{HostConfig, LogConfig, Record, Ulimit, VERSION};
-use crate::args::{CreateFlags, LimitFlags};
+use super::record::{HostConfig, LogConfig, Record, VERSION};
+use super::restart::Policy;
+use crate::args::CreateFlags;
 use crate::context::Context;
 use images::config::Config as ImageConfig;
 use plan::{Error, Result};
@@ -21,7 +26,7 @@ pub struct Request {
     pub warnings: Vec<String>,
 }
 
-/// Decides everything that does not depend on the host's state.
+/// Decides everything that does not depend on what runs on the host.
 ///
 /// # Errors
 /// The first flag that cannot mean anything, in Docker's words.
@@ -33,9 +38,17 @@ pub fn decide(
     image_id: &str,
     image: &ImageConfig,
 ) -> Result<Request> {
+    namespaces::refuse(&flags.refused)?;
     let mut config = process::config(flags, image)?;
-    let mut host = limits(&flags.limits)?;
+    config.healthcheck = health::config(&flags.health, image.healthcheck.as_ref())?;
+    let mut host = HostConfig { restart: Policy::parse(&flags.restart)?, ..HostConfig::default() };
+    if flags.rm && !host.restart.is_none() {
+        return Err(Error::invalid("conflicting options: cannot specify both --restart and --rm")
+            .with_hint("leave one of them out: what is removed cannot be started again"));
+    }
     let mut warnings = Vec::new();
+    limits::fill(&flags.limits, &mut host, &mut warnings)?;
+    namespaces::fill(flags, &mut host)?;
     security::fill(&flags.security, &mut host, &mut warnings)?;
     let mut networking = network::decide(ctx, &flags.network, flags.process.hostname.is_some(), &image.exposed_ports)?;
     warnings.append(&mut networking.warnings);
@@ -50,9 +63,14 @@ pub fn decide(
 
     host.tmpfs = mounts::tmpfs_flags(&flags.storage.tmpfs)?;
     host.binds.clone_from(&flags.storage.volume);
-    let mounts = mounts::decide(ctx, &host.binds, &host.tmpfs, &config.volumes)?;
+    host.volumes_from.clone_from(&flags.storage.volumes_from);
+    let inherited = mount::inherited(ctx, &host.volumes_from)?;
+    let mounts = mounts::decide(ctx, &flags.storage, &host.tmpfs, inherited, &config.volumes)?;
     host.readonly_rootfs = flags.storage.read_only;
     host.devices = flags.storage.device.iter().map(|d| security::device(d)).collect::<Result<_>>()?;
+    host.device_cgroup_rules =
+        flags.storage.device_cgroup_rule.iter().map(|r| security::device_rule(r)).collect::<Result<_>>()?;
+    host.annotations = annotations(&flags.annotation)?;
     host.shm_size = match &flags.storage.shm_size {
         Some(text) => size::bytes(text)?,
         None => i64::try_from(runtime::spec::defaults::SHM_SIZE).unwrap_or(i64::MAX),
@@ -89,89 +107,13 @@ pub fn decide(
     Ok(Request { record, warnings })
 }
 
-fn limits(flags: &LimitFlags) -> Result<HostConfig> {
-    let bytes = |text: &Option<String>| text.as_deref().map(size::bytes).transpose().map(|b| b.unwrap_or(0));
-    let memory = bytes(&flags.memory)?;
-    let memory_reservation = bytes(&flags.memory_reservation)?;
-    let memory_swap = match flags.memory_swap.as_deref() {
-        Some("-1") => -1,
-        Some(text) => size::bytes(text)?,
-        None => 0,
+fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err(Error::invalid(format!("invalid annotation '{}'", text.escape_debug()))
+            .with_hint("write --annotation KEY=VALUE")),
     };
-    let refuse = |text: &str, hint: &str| Err(Error::invalid(text).with_hint(hint));
-    if memory != 0 && memory < 6 << 20 {
-        return refuse("Minimum memory limit allowed is 6MB", "write -m 6m or more");
-    }
-    if memory_swap > 0 && memory == 0 {
-        return refuse(
-            "You should always set the Memory limit when using Memoryswap limit, see usage",
-            "add -m, the limit of memory alone",
-        );
-    }
-    if memory_swap > 0 && memory_swap < memory {
-        return refuse(
-            "Minimum memoryswap limit should be larger than memory limit, see usage",
-            "--memory-swap is memory and swap together",
-        );
-    }
-    if memory != 0 && memory_reservation > memory {
-        return refuse(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-            "make -m the larger of the two",
-        );
-    }
-    if let Some(adjust) = flags.oom_score_adj
-        && !(-1000..=1000).contains(&adjust)
-    {
-        return refuse(
-            &format!("Invalid value {adjust}, range for oom score adj is [-1000, 1000]"),
-            "write --oom-score-adj 500",
-        );
-    }
-    if flags.pids_limit == Some(0) || flags.pids_limit.is_some_and(|p| p < -1) {
-        return refuse("invalid --pids-limit", "write a number of processes, or -1 for no limit");
-    }
-    for (flag, list) in [("cpuset-cpus", &flags.cpuset_cpus), ("cpuset-mems", &flags.cpuset_mems)] {
-        if let Some(list) = list
-            && !is_number_list(list)
-        {
-            return refuse(
-                &format!("Invalid value {} for {}", list.escape_debug(), flag.replace('-', " ")),
-                "write a list of numbers and ranges: 0-3, 0,2",
-            );
-        }
-    }
-    let nano_cpus = match &flags.cpus {
-        Some(text) => size::cpus(text, std::thread::available_parallelism().map_or(1, usize::from))?,
-        None => 0,
-    };
-    Ok(HostConfig {
-        ulimits: flags.ulimit.iter().map(|u| ulimit(u)).collect::<Result<_>>()?,
-        memory,
-        memory_swap,
-        memory_reservation,
-        nano_cpus,
-        cpu_shares: flags.cpu_shares.unwrap_or(0),
-        cpuset_cpus: flags.cpuset_cpus.clone().unwrap_or_default(),
-        cpuset_mems: flags.cpuset_mems.clone().unwrap_or_default(),
-        pids_limit: flags.pids_limit,
-        oom_score_adj: flags.oom_score_adj,
-        ..HostConfig::default()
-    })
-}
-
-/// `nofile=1024:2048`, kept under Docker's spelling.
-fn ulimit(text: &str) -> Result<Ulimit> {
-    let limit = runtime::rlimit::parse(text)?;
-    Ok(Ulimit { name: limit.name.to_ascii_lowercase(), soft: limit.soft, hard: limit.hard })
-}
-
-/// `0-3,7`, as the kernel's cpuset files take it.
-fn is_number_list(text: &str) -> bool {
-    text.split(',').all(|part| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if from <= to)
-    })
+    texts.iter().map(pair).collect()
 }
 
 fn log(driver: Option<&str>, options: &[String]) -> Result<LogConfig> {

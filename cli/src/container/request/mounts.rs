@@ -1,28 +1,40 @@
 //! `-v`, `--tmpfs` and the image's VOLUMEs.
 
+use crate::args::StorageFlags;
 use crate::container::names;
-use crate::container::record::{MountKind, MountPoint};
+use crate::container::record::{Below, MountKind, MountPoint};
 use crate::context::Context;
 use plan::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-/// Every mount the user or the image asks for; where both name a target, the user wins.
+/// Every mount the user or the image asks for; where both name a target, the user wins. `inherited` is
+/// what other containers have (`--volumes-from`): it gives way to the user's and comes before the image's.
 ///
 /// # Errors
 /// Docker's texts.
 pub fn decide(
     ctx: &Context,
-    volumes: &[String],
+    flags: &StorageFlags,
     tmpfs: &BTreeMap<String, String>,
+    inherited: Vec<MountPoint>,
     image_volumes: &[String],
 ) -> Result<Vec<MountPoint>> {
     let mut mounts: Vec<MountPoint> = Vec::new();
-    for spec in volumes {
+    for spec in &flags.volume {
         add(&mut mounts, volume(ctx, spec)?)?;
+    }
+    for spec in &flags.mount {
+        add(&mut mounts, super::mount::parse(ctx, spec)?)?;
     }
     for (target, options) in tmpfs {
         add(&mut mounts, temporary(target, options)?)?;
+    }
+    for mount in inherited {
+        // The last container named wins among them.
+        if !mounts.iter().any(|m| m.destination == mount.destination) {
+            mounts.push(mount);
+        }
     }
     for target in image_volumes {
         let Some(target) = clean(target).filter(|t| t != Path::new("/")) else {
@@ -71,17 +83,10 @@ fn volume(ctx: &Context, spec: &str) -> Result<MountPoint> {
     let Mode { rw, propagation, copy } = mode_of(mode).ok_or_else(|| wrong(spec, &format!("invalid mode: {mode}")))?;
     let mut mount = match source {
         "" => anonymous(ctx, target, mode)?,
-        path if path.starts_with(['/', '.', '~']) => MountPoint {
-            kind: MountKind::Bind,
-            name: None,
-            source: std::path::absolute(path).map_err(|e| Error::io(format!("bind source {path}"), &e))?,
-            destination: target,
-            mode: mode.into(),
-            rw,
-            propagation: String::new(),
-            anonymous: false,
-            copy_up: false,
-        },
+        path if path.starts_with(['/', '.', '~']) => {
+            let source = std::path::absolute(path).map_err(|e| Error::io(format!("bind source {path}"), &e))?;
+            MountPoint { source, mode: mode.into(), ..bare(MountKind::Bind, target) }
+        }
         name if names::is_valid(name) => named(ctx, name, target, mode),
         name => {
             return Err(Error::invalid(format!(
@@ -98,26 +103,23 @@ fn volume(ctx: &Context, spec: &str) -> Result<MountPoint> {
     Ok(mount)
 }
 
-fn named(ctx: &Context, name: &str, destination: PathBuf, mode: &str) -> MountPoint {
+pub(super) fn named(ctx: &Context, name: &str, destination: PathBuf, mode: &str) -> MountPoint {
     MountPoint {
-        kind: MountKind::Volume,
         name: Some(name.to_string()),
         source: ctx.volume_dir(name).join("_data"),
-        destination,
         mode: mode.into(),
-        rw: true,
         propagation: "rprivate".into(),
-        anonymous: false,
         copy_up: true,
+        ..bare(MountKind::Volume, destination)
     }
 }
 
-fn anonymous(ctx: &Context, destination: PathBuf, mode: &str) -> Result<MountPoint> {
+pub(super) fn anonymous(ctx: &Context, destination: PathBuf, mode: &str) -> Result<MountPoint> {
     let name = names::new_id()?;
     Ok(MountPoint { anonymous: true, ..named(ctx, &name, destination, mode) })
 }
 
-fn temporary(target: &str, options: &str) -> Result<MountPoint> {
+pub(super) fn temporary(target: &str, options: &str) -> Result<MountPoint> {
     let destination = clean(target).filter(|t| t != Path::new("/")).ok_or_else(|| {
         Error::invalid(format!("invalid tmpfs target: '{}'", target.escape_debug()))
             .with_hint("write --tmpfs /TARGET[:size=64m,mode=1777]")
@@ -150,16 +152,28 @@ fn temporary(target: &str, options: &str) -> Result<MountPoint> {
         }
     }
     Ok(MountPoint {
-        kind: MountKind::Tmpfs,
+        mode: options.to_string(),
+        rw: !options.split(',').any(|o| o == "ro"),
+        ..bare(MountKind::Tmpfs, destination)
+    })
+}
+
+/// A writable mount of nothing yet.
+pub(super) fn bare(kind: MountKind, destination: PathBuf) -> MountPoint {
+    MountPoint {
+        kind,
         name: None,
         source: PathBuf::new(),
         destination,
-        mode: options.to_string(),
-        rw: !options.split(',').any(|o| o == "ro"),
+        mode: String::new(),
+        rw: true,
         propagation: String::new(),
         anonymous: false,
         copy_up: false,
-    })
+        below: Below::default(),
+        must_exist: false,
+        subpath: PathBuf::new(),
+    }
 }
 
 /// `--tmpfs /run:size=64m` as target and options.
@@ -217,7 +231,7 @@ fn target_dir(spec: &str, target: &str) -> Result<PathBuf> {
 }
 
 /// An absolute path without `.`, `..` and double slashes, decided on the text alone.
-fn clean(path: &str) -> Option<PathBuf> {
+pub(super) fn clean(path: &str) -> Option<PathBuf> {
     if !path.starts_with('/') || path.contains('\0') {
         return None;
     }
@@ -241,6 +255,12 @@ mod tests {
 
     fn context() -> Context {
         Context { root: "/r".into(), state: "/s".into(), config_path: "/c".into(), config: Config::default() }
+    }
+
+    fn all(volumes: &[&str], tmpfs: &[&str], image: &[&str]) -> Result<Vec<MountPoint>> {
+        let words = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let flags = StorageFlags { volume: words(volumes), ..StorageFlags::default() };
+        decide(&context(), &flags, &tmpfs_flags(&words(tmpfs))?, Vec::new(), &words(image))
     }
 
     fn one(spec: &str) -> Result<MountPoint> {
@@ -277,28 +297,25 @@ mod tests {
             let e = one(spec).unwrap_err();
             assert!(e.message.contains(text), "{spec}: {e}");
         }
-        let twice = decide(&context(), &["/a:/b".into(), "/c:/b/".into()], &BTreeMap::new(), &[]);
+        let twice = all(&["/a:/b", "/c:/b/"], &[], &[]);
         assert_eq!(twice.unwrap_err().message, "Duplicate mount point: /b");
     }
 
     #[test]
     fn the_user_wins_over_the_image() {
-        let mounts =
-            decide(&context(), &["/a:/data".into()], &BTreeMap::new(), &["/data".into(), "/more/".into()]).unwrap();
+        let mounts = all(&["/a:/data"], &[], &["/data", "/more/"]).unwrap();
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].kind, MountKind::Bind);
         assert!(mounts[1].anonymous && mounts[1].destination == Path::new("/more"));
-        assert!(decide(&context(), &[], &BTreeMap::new(), &["relative".into()]).is_err());
+        assert!(all(&[], &[], &["relative"]).is_err());
     }
 
     #[test]
     fn tmpfs_options_are_known_ones() {
-        let flags = tmpfs_flags(&["/run:size=64m,exec".into(), "/tmp".into()]).unwrap();
-        assert_eq!(decide(&context(), &[], &flags, &[]).unwrap().len(), 2);
+        assert_eq!(all(&[], &["/run:size=64m,exec", "/tmp"], &[]).unwrap().len(), 2);
         for bad in ["/run:foo", "run", "/", "/run:size"] {
-            let flags = tmpfs_flags(&[bad.into()]).unwrap();
-            assert!(decide(&context(), &[], &flags, &[]).is_err(), "{bad}");
+            assert!(all(&[], &[bad], &[]).is_err(), "{bad}");
         }
-        assert!(tmpfs_flags(&["/run".into(), "/run".into()]).is_err());
+        assert!(all(&[], &["/run", "/run"], &[]).is_err());
     }
 }

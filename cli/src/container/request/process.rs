@@ -31,7 +31,9 @@ pub fn config(flags: &CreateFlags, image: &ImageConfig) -> Result<Config> {
         attached: false,
         stop_signal: process.stop_signal.clone().or_else(|| image.stop_signal.clone()),
         stop_timeout: process.stop_timeout,
-        healthcheck: image.healthcheck.clone(),
+        // The flags go over it in `request::health`.
+        healthcheck: None,
+        shell: image.shell.clone(),
     };
     check(&config)?;
     Ok(config)
@@ -165,6 +167,11 @@ pub fn process_environment(config: &Config, hostname: &str) -> Vec<String> {
         }
     }
     env
+}
+
+/// For a program without a terminal of its own in a container that has one.
+pub fn forget_terminal(env: &mut Vec<String>, config: &Config) {
+    env.retain(|e| !e.starts_with("TERM=") || config.env.contains(e));
 }
 
 fn labels(

@@ -3,6 +3,7 @@
 use crate::args::SecurityFlags;
 use crate::container::record::{DeviceMapping, HostConfig};
 use plan::{Error, Result, ResultExt};
+use runtime::cgroup::DeviceRule;
 use runtime::spec::Device;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -86,7 +87,6 @@ pub fn confinement(options: &[String]) -> Confinement {
 /// Docker's texts; that the device is there is checked when the container is made.
 pub fn device(text: &str) -> Result<DeviceMapping> {
     let wrong = |what: String| Error::invalid(what).with_hint("write --device /dev/HOST[:/dev/CONTAINER[:rwm]]");
-    let is_access = |s: &str| !s.is_empty() && s.len() <= 3 && s.chars().all(|c| "rwm".contains(c));
     let parts: Vec<&str> = text.split(':').collect();
     let (host, container, access) = match parts[..] {
         [host] => (host, host, "rwm"),
@@ -101,6 +101,29 @@ pub fn device(text: &str) -> Result<DeviceMapping> {
         }
     }
     Ok(DeviceMapping { host: host.into(), container: container.into(), access: access.into() })
+}
+
+/// `c 42:* rmw`.
+///
+/// # Errors
+/// Docker's text.
+pub fn device_rule(text: &str) -> Result<DeviceRule> {
+    let wrong = || {
+        Error::invalid(format!("invalid device cgroup format '{}'", text.escape_debug()))
+            .with_hint("write TYPE MAJOR:MINOR ACCESS: --device-cgroup-rule 'c 42:* rmw'")
+    };
+    let [kind, numbers, access] = text.split(' ').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+    let (major, minor) = numbers.split_once(':').ok_or_else(wrong)?;
+    let number = |n: &str| if n == "*" { Ok(None) } else { n.parse::<u32>().map(Some).map_err(|_| wrong()) };
+    if !matches!(kind, "a" | "b" | "c") || !is_access(access) {
+        return Err(wrong());
+    }
+    let kind = kind.chars().next().unwrap_or('a');
+    Ok(DeviceRule { kind, major: number(major)?, minor: number(minor)?, access: access.into() })
+}
+
+fn is_access(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 3 && text.chars().all(|c| "rwm".contains(c))
 }
 
 /// The nodes behind a mapping: one, or all below a directory.
@@ -182,6 +205,10 @@ mod tests {
         assert_eq!(nodes(&d).unwrap()[0].kind, 'c');
         for bad in ["", "null", "/dev/a:/dev/b:x", "/dev/a:/dev/b:r:w", "/dev/a:b"] {
             assert!(device(bad).is_err(), "{bad}");
+        }
+        assert_eq!(device_rule("c 42:* rmw").unwrap().to_string(), "c 42:* rmw");
+        for bad in ["", "c 42:* x", "d 1:1 r", "c 1 r", "c a:1 r", "c 1:1  r"] {
+            assert!(device_rule(bad).is_err(), "{bad}");
         }
         assert!(nodes(&device("/etc/passwd").unwrap()).is_err());
     }

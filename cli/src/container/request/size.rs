@@ -1,6 +1,7 @@
 //! Numbers as people write them: sizes and processors.
 
 use plan::{Error, Result};
+use std::time::Duration;
 
 /// `512m`, `1.5g`, `64KiB`, `1024` (bytes): powers of 1024, as Docker takes them.
 ///
@@ -68,9 +69,43 @@ pub fn cpus(text: &str, available: usize) -> Result<i64> {
     Ok(nano)
 }
 
+/// Go's durations: `1h30m`, `1.5s`, `100ms`. `None`: it is none, or negative.
+pub fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len()));
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [("1h30m", 5_400_000), ("1.5s", 1500), ("100ms", 100), ("0s", 0), ("2m1s", 121_000)]
+        {
+            assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "10", "m", "x", "1x", "-1s", "1..2s", "s1"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -22,6 +22,7 @@ pub fn prepare(ctx: &Context, record: &Record, root: &Root) -> Result<()> {
     for mount in &record.mounts {
         match mount.kind {
             MountKind::Tmpfs => {}
+            MountKind::Bind if mount.must_exist => {}
             MountKind::Bind => host_directory(&mount.source)?,
             MountKind::Volume => volume(ctx, record, mount, root)
                 .map_err(|e| e.context(format!("prepare the volume for {}", mount.destination.display())))?,

@@ -1,11 +1,12 @@
 //! `rrun inspect CONTAINER`.
 
-use crate::container::record::{MountKind, Record};
+use crate::container::record::{HostConfig, MountKind, Record};
 use crate::context::Context;
 use ipnetwork::IpNetwork;
 use netstack::model::{Endpoint, EndpointConfig, PortBinding, PortSpec, Proto};
 use netstack::networks::is_predefined;
 use netstack::rate;
+use runtime::cgroup::IoRate;
 use runtime::state::{State, Status};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 /// What a container's record does not say: its process, and what its networks gave it.
 pub struct Live<'a> {
     pub state: &'a State,
+    pub paused: bool,
     pub endpoints: &'a [Endpoint],
     pub bindings: &'a [PortBinding],
     /// Lower directories of the root, topmost first.
@@ -33,14 +35,14 @@ pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
         "Created": r.created,
         "Path": path,
         "Args": rest,
-        "State": state(live.state),
+        "State": state(live),
         "Image": r.image_id,
         "ResolvConfPath": dir.join("resolv.conf"),
         "HostnamePath": dir.join("hostname"),
         "HostsPath": dir.join("hosts"),
         "LogPath": if r.host.log.driver == "none" { PathBuf::new() } else { dir.join("log") },
         "Name": format!("/{}", r.name),
-        "RestartCount": 0,
+        "RestartCount": live.state.restart_count,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",
@@ -74,12 +76,15 @@ pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
     doc
 }
 
-fn state(s: &State) -> Value {
-    json!({
-        "Status": s.status.to_string(),
-        "Running": s.status == Status::Running,
-        "Paused": false,
-        "Restarting": false,
+fn state(live: &Live) -> Value {
+    let s = live.state;
+    let restarting = s.status == Status::Restarting;
+    let mut doc = json!({
+        "Status": if live.paused { "paused".to_string() } else { s.status.to_string() },
+        // Docker's reading: what waits for its next start is running.
+        "Running": s.status == Status::Running || restarting,
+        "Paused": live.paused,
+        "Restarting": restarting,
         "OOMKilled": s.oom_killed,
         "Dead": false,
         "Pid": s.pid,
@@ -88,7 +93,12 @@ fn state(s: &State) -> Value {
         "StartedAt": s.started_at,
         "FinishedAt": s.finished_at,
         "LogDropped": s.log_dropped,
-    })
+    });
+    if let (Some(health), Some(o)) = (s.health, doc.as_object_mut()) {
+        let health = json!({"Status": health, "FailingStreak": s.failing_streak, "Log": s.probes});
+        o.insert("Health".into(), health);
+    }
+    doc
 }
 
 fn config(r: &Record) -> Value {
@@ -151,14 +161,14 @@ fn host_config(r: &Record) -> Value {
         .iter()
         .map(|d| json!({"PathOnHost": d.host, "PathInContainer": d.container, "CgroupPermissions": d.access}))
         .collect();
-    json!({
+    let mut doc = json!({
         "Binds": if h.binds.is_empty() { Value::Null } else { json!(h.binds) },
         "ContainerIDFile": h.cidfile.clone().unwrap_or_default(),
         "Links": if links.is_empty() { Value::Null } else { json!(links) },
         "LogConfig": {"Type": h.log.driver, "Config": h.log.options},
         "NetworkMode": h.network_mode,
         "PortBindings": port_bindings(&h.ports),
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": {"Name": h.restart.name.as_str(), "MaximumRetryCount": h.restart.maximum},
         "AutoRemove": h.auto_remove,
         "CapAdd": if h.cap_add.is_empty() { Value::Null } else { json!(h.cap_add) },
         "CapDrop": if h.cap_drop.is_empty() { Value::Null } else { json!(h.cap_drop) },
@@ -191,6 +201,46 @@ fn host_config(r: &Record) -> Value {
             "Out": h.net_rate.outbound.map(rate::text),
         },
         "Init": h.init,
+    });
+    if let (Value::Object(doc), Value::Object(more)) = (&mut doc, host_config_more(h)) {
+        doc.extend(more);
+    }
+    doc
+}
+
+/// A second part, since one literal of this size is beyond the compiler's patience.
+fn host_config_more(h: &HostConfig) -> Value {
+    let disks = |rate: IoRate| -> Value {
+        let key = if rate == IoRate::Weight { "Weight" } else { "Rate" };
+        let of = h.disks.iter().filter(|d| d.rate == rate);
+        of.map(|d| json!({"Path": d.path, key: d.value})).collect()
+    };
+    json!({
+        "Annotations": h.annotations,
+        "BlkioWeight": h.blkio_weight,
+        "BlkioWeightDevice": disks(IoRate::Weight),
+        "BlkioDeviceReadBps": disks(IoRate::ReadBps),
+        "BlkioDeviceWriteBps": disks(IoRate::WriteBps),
+        "BlkioDeviceReadIOps": disks(IoRate::ReadIops),
+        "BlkioDeviceWriteIOps": disks(IoRate::WriteIops),
+        "CgroupParent": h.cgroup_parent,
+        "Cgroup": "",
+        "CgroupnsMode": if h.cgroupns_mode.is_empty() { "private" } else { &h.cgroupns_mode },
+        "CpuPeriod": h.cpu_period,
+        "CpuQuota": h.cpu_quota,
+        "CpuRealtimePeriod": h.cpu_rt_period,
+        "CpuRealtimeRuntime": h.cpu_rt_runtime,
+        "DeviceCgroupRules": h.device_cgroup_rules.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "IpcMode": if h.ipc_mode.is_empty() { "private" } else { &h.ipc_mode },
+        "Isolation": "",
+        "MemorySwappiness": h.memory_swappiness,
+        "OomKillDisable": h.oom_kill_disable,
+        "PidMode": h.pid_mode,
+        "Runtime": "rrun",
+        "UTSMode": h.uts_mode,
+        "UsernsMode": h.userns_mode,
+        "VolumeDriver": "",
+        "VolumesFrom": if h.volumes_from.is_empty() { Value::Null } else { json!(h.volumes_from) },
     })
 }
 
