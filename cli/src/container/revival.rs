@@ -34,9 +34,11 @@ pub fn revive(ctx: &Context, id: &str, pause: Duration) -> Result<Option<(Begun,
     if !told && !state.stopped {
         match attempt(ctx, id, &Order::restart(ctx), state.restart_count, &mut things) {
             Ok(begun) => return Ok(Some((begun, lock))),
-            Err(e) => {
-                (state.exit_code, state.error) = (code_of(&e), e.to_string());
+            // Killed on its way to its program: that is no failure of the start.
+            Err(_) if ending::is_stopped(ctx, id) => {
+                (state.stopped, state.exit_code) = (true, 128 + libc::SIGKILL);
             }
+            Err(e) => (state.exit_code, state.error) = (code_of(&e), e.to_string()),
         }
     }
     stay_down(ctx, id, state, &things)?;
