@@ -66,15 +66,27 @@ pub fn files(ctx: &Context, id: &str) -> Result<()> {
     tree(&ctx.container_dir(id))
 }
 
-/// The volumes made for this container alone.
+/// The volumes that were made for this container alone and that no other has mounted (`--volumes-from`).
 ///
 /// # Errors
 /// A file that cannot be removed.
 pub fn anonymous_volumes(ctx: &Context, record: &Record) -> Result<()> {
     for name in spec::anonymous_volumes(record).filter(|name| names::is_valid(name)) {
-        tree(&ctx.volume_dir(name))?;
+        if !is_mounted_elsewhere(ctx, record, name)? {
+            tree(&ctx.volume_dir(name))?;
+        }
     }
     Ok(())
+}
+
+/// A record that cannot be read may mean any volume.
+fn is_mounted_elsewhere(ctx: &Context, record: &Record, volume: &str) -> Result<bool> {
+    let others = super::ids(ctx)?.into_iter().filter(|id| *id != record.id);
+    let has = |other: Record| other.mounts.iter().any(|m| m.name.as_deref() == Some(volume));
+    Ok(others.map(|id| Record::load(&ctx.container_dir(&id))).any(|other| match other {
+        Ok(other) => has(other),
+        Err(e) => e.kind != Kind::NotFound,
+    }))
 }
 
 /// Removes a directory and all in it, never following a symbolic link; that it is not there is
