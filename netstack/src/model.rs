@@ -1,6 +1,7 @@
 //! The nouns: a network, an endpoint, what a container asks for and what it got.
 
 use crate::dhcp::Dhcp;
+use crate::networks::vlan::is_vlan;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ pub struct Network {
     pub version: u32,
     pub id: String,
     pub name: String,
-    /// `bridge`, `host`, `null`; issue #3 adds `macvlan` and `ipvlan`.
+    /// `bridge`, `macvlan`, `ipvlan`, `host`, `null`.
     pub driver: String,
     /// RFC 3339 with nanoseconds, UTC.
     pub created: String,
@@ -53,7 +54,8 @@ impl Default for Ipam {
     }
 }
 
-/// One subnet of a network. The gateway is always decided when the network is created.
+/// One subnet of a network. A bridge network's gateway is decided when the network is created; on a LAN
+/// there is one only if the user says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub subnet: IpNetwork,
@@ -121,8 +123,9 @@ pub struct Endpoint {
     pub hostname: String,
     /// In the container: `eth0`.
     pub ifname: String,
-    /// On the host: `veth1a2b3c4`.
+    /// On the host: `veth1a2b3c4`. Empty for a device on top of a parent interface.
     pub host_ifname: String,
+    /// Empty where it is the parent's.
     pub mac: String,
     pub ipv4: Option<Ipv4Addr>,
     pub prefix4: u8,
@@ -152,6 +155,15 @@ pub struct Endpoint {
     /// A server on the network gives the IPv4 address.
     #[serde(default)]
     pub dhcp: Option<Dhcp>,
+    /// The network's; empty in older records, which are of bridges.
+    #[serde(default)]
+    pub driver: String,
+    /// The default route needs no gateway: it leads straight into the device.
+    #[serde(default)]
+    pub device_route: bool,
+    /// The host's own device through which the host reaches this one.
+    #[serde(default)]
+    pub shim: Option<String>,
 }
 
 impl Endpoint {
@@ -162,6 +174,25 @@ impl Endpoint {
             *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
         }
         Some(bytes)
+    }
+
+    /// Plugged into a bridge of the host, which can publish its ports.
+    pub fn is_bridged(&self) -> bool {
+        !is_vlan(&self.driver)
+    }
+
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
+    /// Can the default route of this family lead through it?
+    pub fn leads_out(&self, ipv6: bool) -> bool {
+        let (gateway, address) = if ipv6 {
+            (self.gateway6.is_some(), self.ipv6.is_some())
+        } else {
+            (self.gateway4.is_some(), self.ipv4.is_some())
+        };
+        !self.internal && (gateway || self.device_route && address)
     }
 }
 

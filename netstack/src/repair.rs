@@ -1,17 +1,19 @@
 //! Putting back what was lost behind our back, and taking away what is no longer wanted.
 
 use crate::apply;
-use crate::driver::bridge;
+use crate::driver::{self, bridge, vlan};
 use crate::firewall::{self, Element};
 use crate::ipam::Leases;
 use crate::model::{Endpoint, Network};
-use crate::networks::{BridgeOptions, Netstack, VERSION, read_json};
-use crate::nl::{Batch, Socket};
+use crate::networks::vlan::is_vlan;
+use crate::networks::{BridgeOptions, Netstack, VERSION, VlanOptions, read_json};
+use crate::nl::{self, Batch, Socket, Visit};
 use crate::publish;
 use crate::sandbox::Published;
 use crate::step::Step;
 use plan::{HostThing, Result, ResultExt};
 use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Takes back what a container left on the host, from its undo list. For a container without a
@@ -39,11 +41,27 @@ pub fn undo(things: &[HostThing]) -> Result<()> {
     if !elements.is_empty() {
         note(Socket::netfilter().and_then(|mut nft| firewall::retire(&mut nft, &elements)));
     }
+    // So do the host's routes to an address, while nobody else can have it.
+    let routes: Vec<_> = things
+        .iter()
+        .filter_map(|t| match t {
+            HostThing::Route { destination, device } => Some((*destination, device)),
+            _ => None,
+        })
+        .collect();
+    if !routes.is_empty() {
+        note(Socket::route().and_then(|mut route| {
+            routes.iter().try_for_each(|(ip, device)| apply::vlan::delete_host_route(&mut route, *ip, device))
+        }));
+    }
     for thing in things {
         match thing {
             HostThing::DnsRecord { path } => note(remove_file(path)),
             HostThing::Lease { path, owner } => note(release(path, owner)),
-            HostThing::NftElement { .. } | HostThing::CgroupDir { .. } | HostThing::StateDir { .. } => {}
+            HostThing::NftElement { .. }
+            | HostThing::Route { .. }
+            | HostThing::CgroupDir { .. }
+            | HostThing::StateDir { .. } => {}
         }
     }
     first.map_or(Ok(()), Err)
@@ -74,17 +92,25 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
 }
 
 impl Netstack {
-    /// Compares bridges, firewall and plugged cables with what the records say, and restores what
-    /// is missing. Returns what it did, one line each; usually nothing.
+    /// Compares bridges, firewall, plugged cables and parent interfaces with what the records say, and
+    /// restores what is missing. Returns what it did, one line each; usually nothing.
     ///
-    /// A network counts when a living container is on it.
-    pub fn repair(&self) -> Result<Vec<String>> {
+    /// A network counts when a living container is on it; `netns` finds the namespace of one, which
+    /// is entered when its device is gone. The calling process must be single-threaded.
+    pub fn repair(&self, netns: impl Fn(&str) -> Option<OwnedFd>) -> Result<Vec<String>> {
+        let mut done = self.repair_bridges()?;
+        for network in self.networks()?.into_iter().filter(|n| is_vlan(&n.driver)) {
+            done.extend(self.repair_vlan(&network, &netns)?);
+        }
+        Ok(done)
+    }
+
+    fn repair_bridges(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
         let mut in_use = Vec::new();
         for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge") {
-            let endpoints = self.endpoints(&network)?;
-            if !endpoints.is_empty() {
-                in_use.push((network, endpoints));
+            if !self.endpoints(&network)?.is_empty() {
+                in_use.push(network);
             }
         }
         if in_use.is_empty() {
@@ -96,7 +122,7 @@ impl Netstack {
             done.push(format!("firewall table inet {} was missing, or another version's", firewall::TABLE));
         }
         done.extend(self.restore_elements(&mut nft)?);
-        for (network, _) in &in_use {
+        for network in &in_use {
             let bridge = BridgeOptions::of(network).bridge_name(&network.id);
             if route.ifindex(&bridge)?.is_none() && apply::create_bridge(&mut route, network)? {
                 done.push(format!("bridge {bridge} of network {} was missing", network.name));
@@ -116,7 +142,58 @@ impl Netstack {
             return Ok(Vec::new());
         }
         let loaded = firewall::is_loaded(&mut Socket::netfilter()?)?;
-        if loaded == Some(false) { self.repair() } else { Ok(Vec::new()) }
+        if loaded == Some(false) { self.repair_bridges() } else { Ok(Vec::new()) }
+    }
+
+    /// Parent, shim, the containers' devices (which die with their parent) and the host's routes.
+    fn repair_vlan(&self, network: &Network, netns: impl Fn(&str) -> Option<OwnedFd>) -> Result<Vec<String>> {
+        let mut done = Vec::new();
+        let endpoints = self.endpoints(network)?;
+        let mut route = Socket::route()?;
+        if let Some(shim) = VlanOptions::of(network).shim_name(&network.id) {
+            for ip in apply::vlan::stale_routes(&mut route, &shim, &endpoints)? {
+                apply::vlan::delete_host_route(&mut route, ip, &shim)?;
+                done.push(format!("the host still had a route to {ip} on network {}", network.name));
+            }
+        }
+        if endpoints.is_empty() {
+            return Ok(done);
+        }
+        let driver::Facts::Vlan(facts) = self.observe(network, &route, &mut None)? else { return Ok(done) };
+        for step in vlan::prepare(network, facts) {
+            done.push(format!("{} of network {} was missing", self.prepare(&mut route, &step)?, network.name));
+        }
+        for e in &endpoints {
+            let Some(netns) = netns(&e.container_id) else { continue };
+            let home = nl::current()?;
+            let visit = Visit::enter(netns.as_fd(), home.as_fd())?;
+            let there = Socket::route()?.ifindex(&e.ifname)?.is_some();
+            drop(visit);
+            if !there {
+                self.replace_device(network, e, netns.as_fd())?;
+                done.push(format!("{} of container {} was missing", e.ifname, e.container_name));
+            } else if !facts.shim {
+                // The routes went with the shim.
+                for step in vlan::host_routes(network, e) {
+                    self.prepare(&mut route, &step)?;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    /// Does one of the host's own steps of a macvlan or ipvlan network; the name of what it made.
+    fn prepare(&self, route: &mut Socket, step: &Step) -> Result<String> {
+        match step {
+            Step::EnsureParent { parent, .. } => {
+                apply::vlan::ensure_parent(route, parent).map(|_| format!("parent {}", parent.name()))
+            }
+            Step::EnsureShim(shim) => apply::vlan::ensure_shim(route, shim).map(|_| format!("shim {}", shim.name)),
+            Step::HostRoute { ip, shim, source } => {
+                apply::vlan::add_host_route(route, *ip, shim, *source).map(|()| format!("route to {ip}"))
+            }
+            _ => unreachable!("a macvlan or ipvlan network needs no other steps on the host"),
+        }
     }
 
     /// The elements of every network in use and every published port of living containers. Those
@@ -201,18 +278,26 @@ impl Netstack {
             .collect()
     }
 
-    /// Makes a new network's bridge and tells the firewall about it, as its first container would:
+    /// Makes a new network's bridge (or parent interface and shim) and tells the firewall about it, as its first container would:
     /// `network create` does, so that the bridge can be seen and given routes at once.
     ///
     /// # Errors
     /// The kernel or `nft` refuses; the network is then as if it had not been set up.
     pub fn set_up(&self, network: &Network) -> Result<()> {
+        let mut route = Socket::route()?;
+        if is_vlan(&network.driver) {
+            return match self.observe(network, &route, &mut None)? {
+                driver::Facts::Vlan(facts) => {
+                    vlan::prepare(network, facts).iter().try_for_each(|step| self.prepare(&mut route, step).map(drop))
+                }
+                driver::Facts::Bridge(_) => Ok(()),
+            };
+        }
         if network.driver != "bridge" {
             return Ok(());
         }
         let mut nft = Socket::netfilter()?;
-        let mut route = Socket::route()?;
-        let facts = self.observe(network, &route, &mut nft)?;
+        let facts = self.observe_bridge(network, &route, &mut nft)?;
         for step in bridge::prepare(network, facts) {
             match step {
                 Step::EnableForwarding { ipv6 } => apply::enable_forwarding(ipv6)?,
@@ -235,11 +320,16 @@ impl Netstack {
         Ok(())
     }
 
-    /// A removed network's bridge and elements.
+    /// A removed network's bridge and elements, or parent interface and shim.
     pub(crate) fn dismantle(&self, network: &Network) -> Result<()> {
+        let mut route = Socket::route()?;
+        if is_vlan(&network.driver) {
+            let parent = VlanOptions::of(network).parent_name(&network.id);
+            let last = !self.networks()?.iter().any(|n| n.id != network.id && n.sits_on(&parent));
+            return apply::vlan::dismantle(&mut route, network, last);
+        }
         let mut nft = Socket::netfilter()?;
         let bridge = BridgeOptions::of(network).bridge_name(&network.id);
-        let mut route = Socket::route()?;
         if !network.adopted_bridge() && route.ifindex(&bridge)?.is_some() {
             let mut batch = Batch::new();
             batch.delete_link(0, &bridge);

@@ -212,11 +212,11 @@ fn a_flushed_firewall_and_a_deleted_bridge_come_back() {
         let quiet = host.start("bbb", &["front"], &["8090:80"]);
         quiet.serve(80);
         let before = fingerprint();
-        assert_eq!(host.net.repair().unwrap(), Vec::<String>::new(), "nothing to do");
+        assert_eq!(host.net.repair(|_| None).unwrap(), Vec::<String>::new(), "nothing to do");
 
         command("nft", &["flush", "ruleset"]);
         assert!(ask_in_vain(&host.lan, LAN_HOST, 8080).is_err());
-        let done = host.net.repair().unwrap();
+        let done = host.net.repair(|_| None).unwrap();
         assert_eq!(done.len(), 5, "{done:?}");
         assert!(settled_fingerprint(2) == before);
         assert_eq!(ask(&host.lan, LAN_HOST, 8080), answer(LAN_NEIGHBOUR));
@@ -237,7 +237,7 @@ fn a_flushed_firewall_and_a_deleted_bridge_come_back() {
 
         let bridge = format!("br-{}", &host.net.network("front").unwrap().id[..12]);
         command("ip", &["link", "del", &bridge]);
-        let done = host.net.repair().unwrap();
+        let done = host.net.repair(|_| None).unwrap();
         assert_eq!(done.len(), 2, "{done:?}");
         assert_eq!(ask(&host.lan, LAN_HOST, 8090), answer(LAN_NEIGHBOUR));
         assert!(settled_fingerprint(2) == before);

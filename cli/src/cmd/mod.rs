@@ -57,7 +57,7 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
     require_root()?;
     life::sweep(&ctx);
     if changes_containers(&command) {
-        restored(ctx.netstack().repair());
+        restored(ctx.netstack().repair(|id| life::namespace(&ctx, id).ok().flatten()));
     } else if looks_at_containers(&command) {
         restored(ctx.netstack().heal());
     }
@@ -124,8 +124,8 @@ fn looks_at_containers(command: &Command) -> bool {
     }
 }
 
-/// Bridges, firewall table and cables that somebody took away from running containers come back. A
-/// failure is no reason not to stop or remove one of them.
+/// Bridges, firewall table, cables and parent interfaces that somebody took away from running
+/// containers come back. A failure is no reason not to stop or remove one of them.
 fn restored(outcome: Result<Vec<String>>) {
     match outcome {
         Ok(restored) => restored.iter().for_each(|what| tell(&format!("restored: {what}\n"))),

@@ -90,7 +90,7 @@ fn resolve(ctx: &Context, record: &mut Record) -> Result<()> {
     let netstack = ctx.netstack();
     for endpoint in &mut record.networks {
         if endpoint.network != "bridge" {
-            endpoint.network = netstack.network(&endpoint.network)?.name;
+            endpoint.network = netstack.joinable(&endpoint.network)?.name;
         }
     }
     links::check_there(ctx, record)?;

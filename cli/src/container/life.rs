@@ -8,10 +8,12 @@ use super::lock::Lock;
 use super::record::Record;
 use super::{ending, remove, signal, takeover, undo, workers};
 use crate::context::Context;
-use plan::{Error, HostThing, Kind, Result};
+use plan::{Error, HostThing, Kind, Result, ResultExt};
 use runtime::cgroup::Layout;
 use runtime::host::HostFacts;
 use runtime::state::{self, State, Status};
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -103,6 +105,21 @@ pub fn state(ctx: &Context, id: &str) -> Result<State> {
 /// A damaged state file.
 pub fn is_running(ctx: &Context, id: &str) -> Result<bool> {
     Ok(state(ctx, id)?.status == Status::Running)
+}
+
+/// The network namespace of a running container.
+///
+/// # Errors
+/// A damaged state file; not being root.
+pub fn namespace(ctx: &Context, id: &str) -> Result<Option<OwnedFd>> {
+    let state = state(ctx, id)?;
+    if state.status != Status::Running {
+        return Ok(None);
+    }
+    let path = format!("/proc/{}/ns/net", state.pid);
+    let netns = File::open(&path).doing(|| format!("open {path}"))?;
+    // The pid is still the container's, so the handle cannot be a stranger's.
+    Ok(runtime::state::is_alive(&state).then(|| netns.into()))
 }
 
 /// Finishes what a killed monitor or a lost boot left undone. Cheap when there is nothing to do.

@@ -119,18 +119,19 @@ pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint>
 }
 
 /// The same among those that ports can be published through: an address from the network's own DHCP
-/// server is not the host's to redirect to.
+/// server is not the host's to redirect to, and on a device without a bridge nothing is. Answers
+/// leave by the default route, so it must be the one that leads there.
 fn publishing_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
-    way_out(endpoints.iter().filter(|e| ipv6 || e.dhcp.is_none()), ipv6)
+    way_out(endpoints.iter().filter(|e| ipv6 || e.dhcp.is_none()), ipv6).filter(|e| e.is_bridged())
 }
 
 fn way_out<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, ipv6: bool) -> Option<&'a Endpoint> {
     endpoints
-        .filter(|e| !e.internal && if ipv6 { e.gateway6.is_some() } else { e.gateway4.is_some() })
+        .filter(|e| e.leads_out(ipv6))
         .min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network.cmp(&b.network)))
 }
 
-/// The endpoint that ports are published through: IPv4's, where there is one.
+/// The same for whichever family has one: IPv4 first.
 pub fn any_gateway_endpoint(endpoints: &[Endpoint]) -> Option<&Endpoint> {
     publishing_endpoint(endpoints, false).or_else(|| publishing_endpoint(endpoints, true))
 }
@@ -141,8 +142,12 @@ pub fn routes(endpoints: &[Endpoint]) -> Vec<Step> {
         .into_iter()
         .filter_map(|ipv6| {
             let e = gateway_endpoint(endpoints, ipv6)?;
-            let gateway = if ipv6 { e.gateway6.map(IpAddr::V6) } else { e.gateway4.map(IpAddr::V4) }?;
-            Some(Step::DefaultRoute { gateway, ifname: e.ifname.clone() })
+            let gateway = if ipv6 { e.gateway6.map(IpAddr::V6) } else { e.gateway4.map(IpAddr::V4) };
+            let ifname = e.ifname.clone();
+            Some(match gateway {
+                Some(gateway) => Step::DefaultRoute { gateway, ifname },
+                None => Step::DeviceRoute { ifname, ipv6 },
+            })
         })
         .collect()
 }

@@ -454,6 +454,18 @@ fn exhausted(network: &Network, pool: &Pool) -> Error {
     ))
 }
 
+/// The highest address that would be given out and is not reserved.
+pub fn last_free(pool: &Pool) -> Option<IpAddr> {
+    let (first, last) = dynamic_range(pool)?;
+    let reserved = reserved(pool);
+    (first..=last).rev().find(|n| !reserved.contains(n)).map(|n| address(n, pool.subnet))
+}
+
+/// Is there an address for a container at all?
+pub fn has_room(pool: &Pool) -> bool {
+    last_free(pool).is_some()
+}
+
 /// `mkdir -p`, 0700.
 pub fn make_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;

@@ -4,16 +4,19 @@
 //! so that starting a container reads one file however many networks there are. Creating one
 //! touches no kernel: bridge and firewall elements appear with its first container.
 
+pub mod automatic;
 mod inspect;
 mod options;
 mod request;
 mod store;
 mod update;
+pub mod vlan;
 
 pub use options::{BridgeOptions, HOST_BINDING, ICC, MTU};
 pub use request::NetworkRequest;
 pub(crate) use store::{random_hex, read_json, write_json};
 pub use update::{NetworkUpdate, Updated};
+pub use vlan::VlanOptions;
 
 use crate::ipam::pools::{self, Taken};
 use crate::ipam::{self, Leases, Locked};
@@ -195,7 +198,8 @@ impl Netstack {
         Ok(network)
     }
 
-    /// Makes the choice of [`Netstack::predefined`] last, when the default bridge is used first.
+    /// Makes the choice of [`Netstack::predefined`] last, when the default bridge is used first, and
+    /// that of an automatic network.
     /// Returns what is on record, which another process may have decided a moment before.
     pub(crate) fn settle(&self, network: Network) -> Result<Network> {
         if network.created != plan::time::ZERO {
@@ -206,7 +210,13 @@ impl Netstack {
             Some(settled) => Ok(settled),
             None => {
                 // Choose again: another network may have been created since.
-                let mut network = self.predefined(&network.name, &network.driver, &self.stored()?)?;
+                let mut network = match vlan::is_vlan(&network.driver) {
+                    true => self.joinable(&network.name)?,
+                    false => self.predefined(&network.name, &network.driver, &self.stored()?)?,
+                };
+                if network.created != plan::time::ZERO {
+                    return Ok(network);
+                }
                 network.created = plan::time::now_rfc3339();
                 self.save(&network)?;
                 Ok(network)
@@ -269,17 +279,10 @@ impl Netstack {
         if request.config_only {
             return self.create_config(id, request);
         }
-        let options = BridgeOptions::parse(&request.options)?;
-        let bridge = options.bridge_name(&id);
-        if let Some(other) =
-            others.iter().find(|n| n.driver == "bridge" && BridgeOptions::of(n).bridge_name(&n.id) == bridge)
-        {
-            return Err(Error::conflict(format!(
-                "cannot create network {id} ({bridge}): conflicts with network {} ({bridge}): networks have same bridge name",
-                other.id
-            ))
-            .with_hint(format!("choose another -o {}=NAME; network {} has this one", options::NAME, other.name)));
-        }
+        let extra = match request.driver.as_str() {
+            "bridge" => own_bridge(&request, &id, &others)?,
+            _ => own_parent(&request, &id, &others)?,
+        };
         let mut pools = request.pools()?;
         let mut used = taken(&others)?;
         for pool in &pools {
@@ -297,19 +300,16 @@ impl Netstack {
         used.extend(pools.iter().map(|p| Taken { net: p.subnet, by: "this network".into(), route: false }));
         let automatic = request.ipam.driver == "default";
         if automatic && request.enable_ipv4 && !pools.iter().any(|p| p.subnet.is_ipv4()) {
-            pools.push(request::automatic(pools::pick(&self.config.default_pools, false, &used)?));
+            pools.push(request.automatic(pools::pick(&self.config.default_pools, false, &used)?)?);
         }
         if automatic && enable_ipv6 && !pools.iter().any(|p| p.subnet.is_ipv6()) {
             let mut v6 = self.config.default_pools.clone();
             if !v6.iter().any(|(base, _)| base.is_ipv6()) {
                 v6.push((self.unique_local_prefix()?, 64));
             }
-            pools.push(request::automatic(pools::pick(&v6, true, &used)?));
+            pools.push(request.automatic(pools::pick(&v6, true, &used)?)?);
         }
-        let mut extra = BTreeMap::new();
-        if options.name.is_some() && Socket::route()?.ifindex(&bridge)?.is_some() {
-            extra.insert(ADOPTED.to_string(), serde_json::Value::Bool(true));
-        }
+        let internal = request.is_internal();
         let network = Network {
             version: VERSION,
             id,
@@ -318,7 +318,7 @@ impl Netstack {
             created: plan::time::now_rfc3339(),
             enable_ipv4: request.enable_ipv4,
             enable_ipv6,
-            internal: request.internal,
+            internal,
             attachable: request.attachable,
             pools,
             options: request.options,
@@ -484,6 +484,50 @@ impl Netstack {
         Err(Error::not_found(format!("network {} not found", network.name))
             .with_hint("it was removed while the container was starting"))
     }
+}
+
+/// The bridge's name is free, and what is to be remembered about it.
+fn own_bridge(request: &NetworkRequest, id: &str, others: &[Network]) -> Result<Extra> {
+    let options = BridgeOptions::parse(&request.options)?;
+    let bridge = options.bridge_name(id);
+    let mut bridges = others.iter().filter(|n| n.driver == "bridge");
+    if let Some(other) = bridges.find(|n| BridgeOptions::of(n).bridge_name(&n.id) == bridge) {
+        return Err(Error::conflict(format!(
+            "cannot create network {id} ({bridge}): conflicts with network {} ({bridge}): networks have same bridge name",
+            other.id
+        ))
+        .with_hint(format!("choose another -o {}=NAME; network {} has this one", options::NAME, other.name)));
+    }
+    let adopted = options.name.is_some() && Socket::route()?.ifindex(&bridge)?.is_some();
+    Ok(if adopted { mark(ADOPTED) } else { Extra::new() })
+}
+
+/// The parent may be used by this network too, and is there or can be made.
+fn own_parent(request: &NetworkRequest, id: &str, others: &[Network]) -> Result<Extra> {
+    let options = VlanOptions::parse(&request.driver, &request.options)?;
+    let parent = options.parent_name(id);
+    vlan::share(&options, &parent, others)?;
+    if options.parent.is_none() {
+        return Ok(Extra::new());
+    }
+    let route = Socket::route()?;
+    if route.ifindex(&parent)?.is_some() {
+        // Made for another network: whichever of them goes last takes it along.
+        let made = others.iter().any(|n| n.sits_on(&parent) && n.made_parent());
+        return Ok(if made { mark(vlan::MADE_PARENT) } else { Extra::new() });
+    }
+    let (base, _) = vlan::tagged(&parent)?;
+    if route.ifindex(&base)?.is_none() {
+        return Err(Error::invalid(format!("-o parent interface was not found on the host: {base}"))
+            .with_hint("`ip link` shows the interfaces there are"));
+    }
+    Ok(mark(vlan::MADE_PARENT))
+}
+
+type Extra = BTreeMap<String, serde_json::Value>;
+
+fn mark(key: &str) -> Extra {
+    Extra::from([(key.to_string(), serde_json::Value::Bool(true))])
 }
 
 /// The same on every machine: they are names, not things.

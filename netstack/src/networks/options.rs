@@ -13,7 +13,7 @@ pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const GATEWAY_MODE_4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 pub const MTU: &str = "com.docker.network.driver.mtu";
-const IFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+pub(super) const IFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 
 /// Options that Docker has and rrun will have.
 const LATER: [&str; 5] = [
@@ -60,31 +60,8 @@ impl BridgeOptions {
                     })?);
                 }
                 GATEWAY_MODE_4 | GATEWAY_MODE_6 => gateway_mode(value)?,
-                MTU => {
-                    o.mtu = Some(
-                        value
-                            .parse::<i64>()
-                            .ok()
-                            .and_then(|m| u32::try_from(m).ok())
-                            .filter(|m| *m == 0 || (68..=65535).contains(m))
-                            .ok_or_else(|| {
-                                Error::invalid(format!("invalid MTU number: {value}"))
-                                    .with_hint("from 68 (1280 with IPv6) to 65535, usually 1500 or a little less")
-                            })?,
-                    )
-                    .filter(|m| *m != 0);
-                }
-                IFACE_PREFIX => {
-                    if value.is_empty()
-                        || value.len() > 12
-                        || value == "lo"
-                        || !value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-                    {
-                        return Err(Error::invalid(format!("invalid value for {key}: {value:?}"))
-                            .with_hint("letters, digits, _ and -, at most 12 of them"));
-                    }
-                    o.iface_prefix.clone_from(value);
-                }
+                MTU => o.mtu = mtu(value)?,
+                IFACE_PREFIX => o.iface_prefix = iface_prefix(key, value)?,
                 ADVERTISE_MESSAGES | ADVERTISE_INTERVAL => {
                     endpoint_options::announcement(options, Announce::default())?;
                 }
@@ -126,12 +103,35 @@ impl Default for BridgeOptions {
 }
 
 /// As Docker takes them: 1, t, true, 0, f, false in Go's spellings.
-fn boolean(key: &str, value: &str) -> Result<bool> {
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool> {
     match value {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(Error::invalid(format!("invalid value for {key}: {value:?}")).with_hint("true or false")),
     }
+}
+
+/// `None` for 0: the kernel's default.
+pub(super) fn mtu(value: &str) -> Result<Option<u32>> {
+    let number = value.parse::<i64>().ok().and_then(|m| u32::try_from(m).ok());
+    let mtu = number.filter(|m| *m == 0 || (68..=65535).contains(m)).ok_or_else(|| {
+        Error::invalid(format!("invalid MTU number: {value}"))
+            .with_hint("from 68 (1280 with IPv6) to 65535, usually 1500 or a little less")
+    })?;
+    Ok(Some(mtu).filter(|m| *m != 0))
+}
+
+/// What the interfaces inside are called, before the number.
+pub(super) fn iface_prefix(key: &str, value: &str) -> Result<String> {
+    let ok = !value.is_empty()
+        && value.len() <= 12
+        && value != "lo"
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if ok {
+        return Ok(value.to_string());
+    }
+    Err(Error::invalid(format!("invalid value for {key}: {value:?}"))
+        .with_hint("letters, digits, _ and -, at most 12 of them"))
 }
 
 /// What the kernel accepts as an interface name.

@@ -1,6 +1,7 @@
 //! What `network create` asks, and everything that can be wrong with it.
 
-use super::{BridgeOptions, is_predefined};
+use super::vlan::{self, HOST, is_vlan};
+use super::{BridgeOptions, VlanOptions, is_predefined};
 use crate::dhcp;
 use crate::ipam::{self, pools::overlap};
 use crate::model::{Ipam, Network, Pool};
@@ -68,18 +69,15 @@ impl NetworkRequest {
         self.check_scope()?;
         self.check_ipam()?;
         if self.config_only {
-            return BridgeOptions::parse(&self.options).map(drop);
+            return self.check_unknown_driver();
         }
         match self.driver.as_str() {
-            "bridge" => {}
+            "bridge" => drop(BridgeOptions::parse(&self.options)?),
+            "macvlan" | "ipvlan" => drop(VlanOptions::parse(&self.driver, &self.options)?),
             "host" | "null" | "none" => {
                 let name = if self.driver == "host" { "host" } else { "null" };
                 return Err(Error::new(Kind::Conflict, format!("only one instance of {name:?} network is allowed"))
                     .with_hint("it is there already: use --network host or --network none"));
-            }
-            "macvlan" | "ipvlan" => {
-                return Err(Error::invalid(format!("network driver {} is not supported yet; issue 3", self.driver))
-                    .with_hint("use --driver bridge"));
             }
             "overlay" => {
                 return Err(Error::invalid("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
@@ -87,14 +85,19 @@ impl NetworkRequest {
             }
             other => {
                 return Err(Error::invalid(format!("network driver {other:?} is not supported"))
-                    .with_hint("use --driver bridge"));
+                    .with_hint("bridge, macvlan and ipvlan are"));
             }
         }
-        BridgeOptions::parse(&self.options)?;
         if !self.enable_ipv4 && !self.enable_ipv6 && !self.subnets.iter().any(|s| s.contains(':')) {
             return Err(Error::invalid("IPv4 or IPv6 must be enabled").with_hint("add --ipv6, or drop --ipv4=false"));
         }
         Ok(())
+    }
+
+    /// Of a configuration network, which any driver may use: some driver must know the options.
+    fn check_unknown_driver(&self) -> Result<()> {
+        let vlan = ["macvlan", "ipvlan"].iter().any(|d| VlanOptions::parse(d, &self.options).is_ok());
+        if vlan { Ok(()) } else { BridgeOptions::parse(&self.options).map(drop) }
     }
 
     /// `--config-only` and `--config-from`.
@@ -167,6 +170,15 @@ impl NetworkRequest {
             return Err(Error::invalid("address manager dhcp gives IPv4 addresses only")
                 .with_hint("leave --ipv6 and --ipv4=false out"));
         }
+        if driver == dhcp::DRIVER && self.driver == "ipvlan" {
+            return Err(Error::invalid("no address manager dhcp for network driver ipvlan").with_hint(
+                "its containers share one MAC address, by which a DHCP server tells them apart: use macvlan",
+            ));
+        }
+        if driver != "default" && self.options.get(vlan::HOST_ACCESS).is_some_and(|v| v != "false") {
+            return Err(Error::invalid(format!("{} needs addresses that rrun gives out", vlan::HOST_ACCESS))
+                .with_hint("leave --ipam-driver out"));
+        }
         if driver != "default" && !self.subnets.is_empty() {
             return Err(Error::invalid(format!("{driver} ipam driver does not handle specific address pool requests"))
                 .with_hint("leave --subnet out, or --ipam-driver"));
@@ -189,6 +201,12 @@ impl NetworkRequest {
         }
     }
 
+    /// Asked for, or because there is no parent: then the containers are on a wire that ends nowhere.
+    pub(super) fn is_internal(&self) -> bool {
+        let parent = self.options.get(vlan::PARENT).is_some_and(|p| !p.is_empty());
+        self.internal || is_vlan(&self.driver) && !parent
+    }
+
     /// The pools given with `--subnet`, each with its range, gateway and auxiliary addresses.
     pub(super) fn pools(&self) -> Result<Vec<Pool>> {
         let subnets = self.subnets.iter().map(|s| subnet(s)).collect::<Result<Vec<_>>>()?;
@@ -204,7 +222,8 @@ impl NetworkRequest {
             }
         }
         for v4 in [true, false] {
-            if subnets.iter().filter(|s| s.is_ipv4() == v4).count() > 1 {
+            if self.driver == "bridge" && !self.config_only && subnets.iter().filter(|s| s.is_ipv4() == v4).count() > 1
+            {
                 return Err(Error::invalid("bridge driver doesn't support multiple subnets")
                     .with_hint("give one IPv4 and one IPv6 --subnet at most"));
             }
@@ -290,15 +309,39 @@ impl NetworkRequest {
             pool.aux.insert(name.clone(), address);
         }
         for pool in &mut pools {
-            fill_gateway(pool)?;
+            self.complete(pool)?;
         }
         Ok(pools)
     }
+
+    /// A pool nobody asked for in particular.
+    pub(super) fn automatic(&self, subnet: IpNetwork) -> Result<Pool> {
+        let mut pool = Pool { subnet, ip_range: None, gateway: None, aux: BTreeMap::new() };
+        self.complete(&mut pool)?;
+        Ok(pool)
+    }
+
+    /// A bridge is its network's gateway, so it needs an address. On a LAN the gateway is somebody
+    /// else, or nobody: what was not given is not reserved. A configuration network does not know yet.
+    fn complete(&self, pool: &mut Pool) -> Result<()> {
+        if self.config_only {
+            return Ok(());
+        }
+        if !is_vlan(&self.driver) {
+            return fill_gateway(pool);
+        }
+        let options = VlanOptions::parse(&self.driver, &self.options)?;
+        if options.host_access && !pool.aux.contains_key(HOST) {
+            let host = ipam::last_free(pool).ok_or_else(|| no_room(pool))?;
+            pool.aux.insert(HOST.into(), host);
+        }
+        ipam::has_room(pool).then_some(()).ok_or_else(|| no_room(pool))
+    }
 }
 
-/// A pool nobody asked for in particular.
-pub(super) fn automatic(subnet: IpNetwork) -> Pool {
-    Pool { subnet, ip_range: None, gateway: ipam::default_gateway(subnet), aux: BTreeMap::new() }
+fn no_room(pool: &Pool) -> Error {
+    invalid_config(format!("invalid subnet {}: it has no address for a container", pool.subnet))
+        .with_hint("use a larger one, for example a /24")
 }
 
 /// The first address that nothing else reserved; inside the range if there is one, as Docker does.
@@ -306,16 +349,12 @@ fn fill_gateway(pool: &mut Pool) -> Result<()> {
     if pool.gateway.is_some() {
         return Ok(());
     }
-    let too_small = || {
-        invalid_config(format!("invalid subnet {}: it has no address for a container", pool.subnet))
-            .with_hint("use a larger one, for example a /24")
-    };
-    let (mut first, last) = ipam::usable(pool.subnet).ok_or_else(too_small)?;
+    let (mut first, last) = ipam::usable(pool.subnet).ok_or_else(|| no_room(pool))?;
     if let Some(range) = pool.ip_range {
         first = first.max(ipam::bounds(range).0);
     }
     let aux: Vec<u128> = pool.aux.values().map(|ip| ipam::number(*ip)).collect();
-    let gateway = (first..=last).find(|n| !aux.contains(n)).ok_or_else(too_small)?;
+    let gateway = (first..=last).find(|n| !aux.contains(n)).ok_or_else(|| no_room(pool))?;
     pool.gateway = Some(ipam::address(gateway, pool.subnet));
     Ok(())
 }
@@ -480,7 +519,7 @@ mod tests {
                 && check(&"x".repeat(300), "bridge").is_err()
         );
         assert_eq!(check("h", "host"), Err("only one instance of \"host\" network is allowed".into()));
-        assert!(check("m", "macvlan").unwrap_err().contains("issue 3"));
+        assert_eq!(check("m", "macvlan"), Ok(()));
         let none = NetworkRequest { name: "n".into(), enable_ipv4: false, ..Default::default() };
         assert_eq!(none.check().unwrap_err().to_string(), "IPv4 or IPv6 must be enabled");
     }

@@ -12,6 +12,7 @@ mod route;
 mod rules;
 mod socket;
 mod tc;
+mod vlan;
 
 pub use conntrack::{Towards, forget_container, forget_flows};
 pub use netns::{Visit, current};
@@ -20,3 +21,4 @@ pub use redirect::redirect;
 pub use route::Link;
 pub use rules::{AddressSet, Expr, Family, Header, Meta, Table, write_table};
 pub use socket::{Batch, Failure, Socket};
+pub use vlan::NewUpper;

@@ -8,7 +8,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeade
 use netlink_packet_route::link::{
     BridgeStpState, InfoBridgePort, InfoData, InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use plan::Result;
 use rtnetlink::{
@@ -17,10 +17,10 @@ use rtnetlink::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-const NLM_F_REPLACE: u16 = 0x100;
+pub(super) const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
@@ -111,7 +111,7 @@ impl Batch {
     }
 
     /// IPv6 without duplicate address detection: leases are unique, and the address would stay
-    /// unusable for a second or two.
+    /// unusable for a second or two. One that is there already stays.
     pub fn add_address(&mut self, tag: usize, index: u32, address: IpNetwork) {
         let m = match address {
             IpNetwork::V4(a) => {
@@ -124,7 +124,7 @@ impl Batch {
                 m
             }
         };
-        self.push(tag, RouteNetlinkMessage::NewAddress(m), NEW);
+        self.push(tag, RouteNetlinkMessage::NewAddress(m), NLM_F_CREATE | NLM_F_REPLACE);
     }
 
     pub fn delete_address(&mut self, tag: usize, index: u32, address: Ipv4Addr, prefix: u8) {
@@ -152,12 +152,13 @@ fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
     }
 }
 
-/// An interface as listed: index, name, its bridge's index.
+/// An interface as listed: index, name, its bridge's index, that of the interface it is part of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
     pub name: String,
     pub master: Option<u32>,
+    pub lower: Option<u32>,
 }
 
 impl Socket {
@@ -166,11 +167,12 @@ impl Socket {
         let mut links = Vec::new();
         self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |m| {
             if let RouteNetlinkMessage::NewLink(m) = m {
-                let mut link = Link { index: m.header.index, name: String::new(), master: None };
+                let mut link = Link { index: m.header.index, name: String::new(), master: None, lower: None };
                 for a in m.attributes {
                     match a {
                         LinkAttribute::IfName(n) => link.name = n,
                         LinkAttribute::Controller(c) => link.master = Some(c),
+                        LinkAttribute::Link(l) => link.lower = Some(l),
                         _ => {}
                     }
                 }
@@ -199,6 +201,59 @@ impl Socket {
                 }
             }
         })?;
+        Ok(all)
+    }
+
+    /// Interface and gateway of the default route that the kernel would use: the lowest metric.
+    pub fn default_route(&mut self, ipv6: bool) -> Result<Option<(u32, Option<IpAddr>)>> {
+        let mut best: Option<(u32, u32, Option<IpAddr>)> = None;
+        let mut request = RouteMessage::default();
+        request.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        self.dump(RouteNetlinkMessage::GetRoute(request), |m| {
+            let RouteNetlinkMessage::NewRoute(m) = m else { return };
+            let plain = m.header.table == RouteHeader::RT_TABLE_MAIN && m.header.kind == RouteType::Unicast;
+            if !plain || m.header.destination_prefix_length != 0 {
+                return;
+            }
+            let (mut index, mut metric, mut gateway) = (None, 0, None);
+            for a in &m.attributes {
+                match a {
+                    RouteAttribute::Oif(i) => index = Some(*i),
+                    RouteAttribute::Priority(p) => metric = *p,
+                    RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(IpAddr::V4(*ip)),
+                    RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => gateway = Some(IpAddr::V6(*ip)),
+                    _ => {}
+                }
+            }
+            if let Some(index) = index
+                && best.is_none_or(|(m, ..)| metric < m)
+            {
+                best = Some((metric, index, gateway));
+            }
+        })?;
+        Ok(best.map(|(_, index, gateway)| (index, gateway)))
+    }
+
+    /// The single addresses that somebody routed through this interface.
+    pub fn host_routes(&mut self, index: u32) -> Result<Vec<IpAddr>> {
+        let mut all = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            self.dump(RouteNetlinkMessage::GetRoute(request), |m| {
+                let RouteNetlinkMessage::NewRoute(m) = m else { return };
+                let there = m.attributes.contains(&RouteAttribute::Oif(index));
+                if !there || m.header.table != RouteHeader::RT_TABLE_MAIN || m.header.protocol != RouteProtocol::Static
+                {
+                    return;
+                }
+                all.extend(m.attributes.iter().find_map(|a| match (a, m.header.destination_prefix_length) {
+                    (RouteAttribute::Destination(RouteAddress::Inet(ip)), 32) => Some(IpAddr::V4(*ip)),
+                    (RouteAttribute::Destination(RouteAddress::Inet6(ip)), 128) => Some(IpAddr::V6(*ip)),
+                    _ => None,
+                }));
+            })?;
+        }
         Ok(all)
     }
 

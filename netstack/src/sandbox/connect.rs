@@ -3,22 +3,25 @@
 //! Done by the command, not by the monitor; which is then asked to [`super::Sandbox::refresh`].
 
 use super::{Mode, Own, SandboxPlan, SandboxRequest, compose, endpoint, request};
+use crate::apply;
 use crate::dhcp;
 use crate::driver::bridge;
-use crate::model::{Endpoint, EndpointConfig};
+use crate::model::{Endpoint, EndpointConfig, Network};
 use crate::networks::Netstack;
-use crate::nl::{Batch, Socket};
+use crate::nl::{self, Socket, Visit};
+use crate::rate::Rate;
 use crate::step::Step;
 use plan::{Error, Journal, Result};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 impl Netstack {
     /// Checks a connection that will only be made when the container starts: does the network
     /// exist, may it be joined, does it have the addresses asked for?
     pub fn check_endpoint(&self, config: &EndpointConfig) -> Result<()> {
-        let network = self.network(&config.network)?;
+        let network = self.joinable(&config.network)?;
         refuse_predefined(&network.name)?;
-        request::wanted(&network, config).map(drop)
+        request::wanted(&network, config)?;
+        request::mac(&network, config, "").map(drop)
     }
 
     /// Joins a running container, whose namespace is `netns`, to one more network. Leaves nothing
@@ -31,7 +34,7 @@ impl Netstack {
         config: &EndpointConfig,
         netns: BorrowedFd<'_>,
     ) -> Result<Endpoint> {
-        let network = self.network(&config.network)?;
+        let network = self.joinable(&config.network)?;
         refuse_predefined(&network.name)?;
         let mut all = self.endpoints_of(&request.container_id)?;
         if all.iter().any(|e| e.network_id == network.id) {
@@ -43,7 +46,7 @@ impl Netstack {
         }
         let network = self.settle(network)?;
         let route = Socket::route()?;
-        let mut nft = Socket::netfilter()?;
+        let mut nft = None;
         let facts = self.observe(&network, &route, &mut nft)?;
         let taken: Vec<&str> = all.iter().map(|e| e.ifname.as_str()).collect();
         let (mut new, mac) = endpoint::decide(self, request, &network, config, &taken, Mode::Real, &route)?;
@@ -56,7 +59,7 @@ impl Netstack {
         let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(&new), &[mac], &[], own);
         // Loopback is up already, and the default routes are those of the whole container.
-        steps.retain(|s| !matches!(s, Step::DefaultRoute { .. } | Step::LoopbackUp));
+        steps.retain(|s| !matches!(s, Step::DefaultRoute { .. } | Step::DeviceRoute { .. } | Step::LoopbackUp));
         let after = |s: &Step| matches!(s, Step::AskDhcp { .. } | Step::DnsRecord { .. });
         let at = steps.iter().position(after).unwrap_or(steps.len());
         steps.splice(at..at, bridge::routes(&all));
@@ -64,8 +67,8 @@ impl Netstack {
         plan.others = others;
         plan.endpoints.push(new.clone());
         plan.networks.push(network);
-        (plan.route, plan.nft) = (Some(route), Some(nft));
-        plan.execute(netns, &mut Journal::new(), 0).map_err(|e| match self.unplug(&new) {
+        (plan.route, plan.nft) = (Some(route), nft);
+        plan.execute(netns, &mut Journal::new(), 0).map_err(|e| match self.unplug(&new, Some(netns)) {
             Ok(()) => e,
             Err(u) => e.with_note(u.to_string()),
         })?;
@@ -88,20 +91,50 @@ impl Netstack {
         if let (Some(netns), Some(keeper)) = (netns, dhcp::Keeper::of(&gone)?) {
             keeper.release(netns)?;
         }
-        self.unplug(&gone)?;
+        self.unplug(&gone, netns)?;
         let Some(netns) = netns else { return Ok(()) };
         // Its default route went with the interface; another network may have one.
         let mut plan = SandboxPlan::of_steps(self, request, bridge::routes(&all));
         plan.execute(netns, &mut Journal::new(), 0)
     }
 
-    /// Cable, record and leases.
-    fn unplug(&self, e: &Endpoint) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.delete_link(0, &e.host_ifname);
-        match Socket::route()?.run(batch)? {
-            Err(f) if f.errno != libc::ENODEV => return Err(f.error(format!("delete {}", e.host_ifname))),
-            _ => {}
+    /// Makes the device of an endpoint anew, whose parent vanished and took it along.
+    pub(crate) fn replace_device(&self, network: &Network, lost: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
+        let route = Socket::route()?;
+        let facts = self.observe(network, &route, &mut None)?;
+        let all = self.endpoints_of(&lost.container_id)?;
+        let config = EndpointConfig { mac: Some(lost.mac.clone()).filter(|m| !m.is_empty()), ..Default::default() };
+        let mac = request::mac(network, &config, &lost.container_id)?;
+        let rate = Rate::default();
+        let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
+        let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(lost), &[mac], &[], own);
+        // It has its leases, and its record.
+        steps.retain(|s| {
+            !matches!(
+                s,
+                Step::LeaseAddress { .. }
+                    | Step::LoopbackUp
+                    | Step::DefaultRoute { .. }
+                    | Step::DeviceRoute { .. }
+                    | Step::AskDhcp { .. }
+                    | Step::DnsRecord { .. }
+            )
+        });
+        steps.extend(bridge::routes(&all));
+        let request = SandboxRequest { container_id: lost.container_id.clone(), ..Default::default() };
+        let mut plan = SandboxPlan::of_steps(self, &request, steps);
+        plan.route = Some(route);
+        plan.execute(netns, &mut Journal::new(), 0)
+    }
+
+    /// Cable or device, record and leases.
+    fn unplug(&self, e: &Endpoint, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+        if e.is_bridged() {
+            apply::vlan::delete_device(&mut Socket::route()?, &e.host_ifname)?;
+        } else if let Some(netns) = netns {
+            let home = nl::current()?;
+            let _visit = Visit::enter(netns, home.as_fd())?;
+            apply::vlan::delete_device(&mut Socket::route()?, &e.ifname)?;
         }
         self.forget_endpoint(e)
     }

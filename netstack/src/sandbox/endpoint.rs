@@ -4,10 +4,11 @@ use super::options;
 use super::request::{self, Mode, SandboxRequest};
 use crate::dhcp::{self, Dhcp};
 use crate::ipam::Leases;
-use crate::model::{Endpoint, EndpointConfig, Network};
-use crate::networks::{BridgeOptions, Netstack, VERSION, is_predefined, random_hex};
+use crate::model::{Endpoint, EndpointConfig, Network, Pool};
+use crate::networks::vlan::is_vlan;
+use crate::networks::{BridgeOptions, Netstack, VERSION, VlanOptions, is_predefined, random_hex};
 use crate::nl::Socket;
-use plan::Result;
+use plan::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,18 @@ pub(crate) fn decide(
     mode: Mode,
     route: &Socket,
 ) -> Result<(Endpoint, [u8; 6])> {
-    let options = BridgeOptions::of(network);
+    let vlan = is_vlan(&network.driver).then(|| VlanOptions::of(network));
+    let prefix = vlan.as_ref().map_or_else(|| BridgeOptions::of(network).iface_prefix, |v| v.iface_prefix.clone());
+    if vlan.as_ref().is_some_and(|v| v.upper.is_exclusive()) {
+        refuse_second(netstack, network, request)?;
+    }
     let wanted = request::wanted(network, config)?;
     let mac = request::mac(network, config, &request.container_name)?;
-    let ifname = request::ifname(config, &options.iface_prefix, taken_ifnames)?;
-    let host_ifname = host_ifname(network, request, mode, route)?;
+    let ifname = request::ifname(config, &prefix, taken_ifnames)?;
+    let host_ifname = match vlan {
+        Some(_) => String::new(),
+        None => host_ifname(network, request, mode, route)?,
+    };
 
     let mut addresses: Vec<(IpAddr, u8, Option<IpAddr>)> = Vec::new();
     {
@@ -41,11 +49,11 @@ pub(crate) fn decide(
         match mode {
             Mode::DryRun => {
                 for w in &wanted {
-                    let ip = match w.ip {
-                        Some(ip) => ip,
-                        None => leases.preview(network, w.pool)?,
-                    };
-                    addresses.push((ip, w.pool.subnet.prefix(), w.pool.gateway));
+                    let (ip, pool) = first_with_room(&w.pools, |pool| match w.ip {
+                        Some(ip) => Ok(ip),
+                        None => leases.preview(network, pool),
+                    })?;
+                    addresses.push((ip, pool.subnet.prefix(), pool.gateway));
                 }
             }
             Mode::Real => {
@@ -55,8 +63,8 @@ pub(crate) fn decide(
                     netstack.recall(network, &locked)?;
                 }
                 for w in &wanted {
-                    match locked.lease(network, w.pool, w.ip, w.last, owner) {
-                        Ok(ip) => addresses.push((ip, w.pool.subnet.prefix(), w.pool.gateway)),
+                    match first_with_room(&w.pools, |pool| locked.lease(network, pool, w.ip, w.last_in(pool), owner)) {
+                        Ok((ip, pool)) => addresses.push((ip, pool.subnet.prefix(), pool.gateway)),
                         Err(e) => {
                             let undone: Result<()> =
                                 addresses.iter().try_for_each(|(ip, _, _)| locked.release(*ip, owner));
@@ -78,6 +86,9 @@ pub(crate) fn decide(
         IpAddr::V6(ip) => Some((*ip, *prefix, *gw)),
         IpAddr::V4(_) => None,
     });
+    let device_route = vlan.as_ref().is_some_and(|v| v.upper.routes_by_device());
+    let own_mac = config.mac.is_some() || vlan.as_ref().is_none_or(|v| crate::driver::vlan::own_mac(v.upper));
+    let gateway = !network.internal && !device_route;
     let endpoint = Endpoint {
         version: VERSION,
         id: endpoint_id(&network.id, &request.container_id),
@@ -87,17 +98,17 @@ pub(crate) fn decide(
         container_name: request.container_name.clone(),
         hostname: request.hostname.clone(),
         host_ifname,
-        mac: crate::step::mac_text(&mac),
+        mac: if own_mac { crate::step::mac_text(&mac) } else { String::new() },
         ipv4: v4.map(|a| a.0),
         prefix4: v4.map_or(0, |a| a.1),
         gateway4: v4.and_then(|a| match a.2 {
-            Some(IpAddr::V4(gw)) if !network.internal => Some(gw),
+            Some(IpAddr::V4(gw)) if gateway => Some(gw),
             _ => None,
         }),
         ipv6: v6.map(|a| a.0),
         prefix6: v6.map_or(0, |a| a.1),
         gateway6: v6.and_then(|a| match a.2 {
-            Some(IpAddr::V6(gw)) if !network.internal => Some(gw),
+            Some(IpAddr::V6(gw)) if gateway => Some(gw),
             _ => None,
         }),
         aliases: config.aliases.clone(),
@@ -111,6 +122,9 @@ pub(crate) fn decide(
         dhcp: dhcp(network, request, config)?,
         ifname,
         health: None,
+        driver: network.driver.clone(),
+        device_route,
+        shim: vlan.and_then(|v| v.shim_name(&network.id)),
     };
     Ok((endpoint, mac))
 }
@@ -129,6 +143,34 @@ fn dhcp(network: &Network, request: &SandboxRequest, config: &EndpointConfig) ->
         patience: dhcp::patience(&network.ipam)?,
         lease: None,
     }))
+}
+
+/// In mode passthru. The kernel would refuse it too, without a name.
+fn refuse_second(netstack: &Netstack, network: &Network, request: &SandboxRequest) -> Result<()> {
+    let others = netstack.endpoints(network)?;
+    match others.iter().find(|e| e.container_id != request.container_id) {
+        Some(e) => Err(Error::conflict(format!(
+            "network {} is in mode passthru, which is for one container at a time: {} is on it",
+            network.name, e.container_name
+        ))
+        .with_hint(format!("`rrun stop {}`, or make the network anew in mode bridge", e.container_name))),
+        None => Ok(()),
+    }
+}
+
+/// Several subnets of a family are used up one after the other.
+fn first_with_room<'a>(
+    pools: &[&'a Pool],
+    mut address: impl FnMut(&Pool) -> Result<IpAddr>,
+) -> Result<(IpAddr, &'a Pool)> {
+    let (last, others) = pools.split_last().expect("a family without a pool wants no address");
+    for pool in others {
+        match address(pool) {
+            Err(e) if e.kind == Kind::Conflict => {}
+            other => return other.map(|ip| (ip, *pool)),
+        }
+    }
+    address(last).map(|ip| (ip, *last))
 }
 
 /// The network vanished while we waited for its lock, and waiting recreated its directory.

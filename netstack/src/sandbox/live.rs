@@ -16,7 +16,6 @@ use crate::poll::Interest;
 use crate::publish::{self, Ports};
 use plan::{Error, Result, ResultExt};
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -364,18 +363,21 @@ impl Netstack {
         Published::read(&self.state, container_id)
     }
 
+    /// The host's routes and the record.
     fn forget_record(&self, e: &Endpoint) -> Result<()> {
+        if let Some(shim) = &e.shim {
+            let mut route = Socket::route()?;
+            e.addresses().try_for_each(|ip| apply::vlan::delete_host_route(&mut route, ip, shim))?;
+        }
         crate::repair::remove_file(&endpoint::record(&self.state, &e.network_id, &e.container_id))
     }
 
-    /// Record and leases.
+    /// All of it, leases too.
     pub(crate) fn forget_endpoint(&self, e: &Endpoint) -> Result<()> {
         self.forget_record(e)?;
         let leases = self.leases(&e.network_id);
         let mut locked = leases.lock()?;
-        let v4 = e.ipv4.map(IpAddr::V4);
-        let v6 = e.ipv6.map(IpAddr::V6);
-        v4.into_iter().chain(v6).try_for_each(|ip| locked.release(ip, &e.container_id))
+        e.addresses().try_for_each(|ip| locked.release(ip, &e.container_id))
     }
 }
 

@@ -21,7 +21,7 @@ pub use ports::{Joining, Left};
 pub use request::{Mode, SandboxRequest};
 
 use crate::dns;
-use crate::driver::bridge::{self, Facts};
+use crate::driver::{self, Facts, bridge, vlan};
 use crate::egress::Policy;
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json};
@@ -137,8 +137,7 @@ pub(crate) fn compose(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     for ((network, _), e) in networks.iter().zip(endpoints) {
-        let leases = e.ipv4.map(Into::into).into_iter().chain(e.ipv6.map(Into::into));
-        for ip in leases {
+        for ip in e.addresses() {
             steps.push(Step::LeaseAddress {
                 network: network.name.clone(),
                 ip,
@@ -152,16 +151,20 @@ pub(crate) fn compose(
         steps.push(Step::WriteFiles { dir: files.dir.clone() });
     }
     for (network, facts) in networks {
-        steps.extend(bridge::prepare(network, *facts));
+        steps.extend(driver::prepare(network, *facts));
     }
     for (((network, facts), e), mac) in networks.iter().zip(endpoints).zip(macs) {
-        steps.push(bridge::plug(network, e, *mac, *facts));
+        steps.push(driver::plug(network, e, *mac, *facts));
     }
     let limit = |ifname: &str, bits: Option<u64>, inside| {
         bits.map(|bits| Step::LimitRate { ifname: ifname.to_string(), bits, inside })
     };
-    steps.extend(endpoints.iter().filter_map(|e| limit(&e.host_ifname, own.rate.inbound, false)));
+    steps.extend(
+        endpoints.iter().filter(|e| e.is_bridged()).filter_map(|e| limit(&e.host_ifname, own.rate.inbound, false)),
+    );
     if own.namespace {
+        let all = networks.iter().zip(endpoints).zip(macs);
+        steps.extend(all.filter_map(|(((network, _), e), mac)| vlan::rename(network, e, *mac)));
         steps.extend(endpoints.iter().map(bridge::harden));
         steps.extend(endpoints.iter().filter_map(bridge::tune));
         steps.extend(crate::driver::none::steps());
@@ -175,6 +178,7 @@ pub(crate) fn compose(
     if own.dns {
         steps.push(Step::DnsServer);
     }
+    steps.extend(networks.iter().zip(endpoints).flat_map(|((network, _), e)| vlan::host_routes(network, e)));
     let elements = bridge::published(endpoints, bindings);
     if !bindings.is_empty() {
         steps.push(Step::Publish { bindings: bindings.to_vec(), elements });

@@ -2,11 +2,13 @@
 
 use super::request::{self, Mode, SandboxRequest};
 use super::{Files, Own, SandboxPlan, compose, endpoint};
-use crate::driver::bridge::{Facts, any_gateway_endpoint};
+use crate::driver::bridge::any_gateway_endpoint;
+use crate::driver::{Facts, bridge, vlan};
 use crate::files::{self, Resolver};
 use crate::firewall;
 use crate::model::{Endpoint, Network, PortBinding};
-use crate::networks::{BridgeOptions, Netstack, is_predefined};
+use crate::networks::vlan::is_vlan;
+use crate::networks::{BridgeOptions, Netstack, VlanOptions, automatic, is_predefined};
 use crate::nl::Socket;
 use crate::publish::{self, Ports};
 use crate::rate::Rate;
@@ -26,12 +28,13 @@ impl Netstack {
             return Ok(self.trivial(request));
         }
         let route = Socket::route()?;
-        let mut nft = Socket::netfilter()?;
+        let mut nft = None;
+        let mut warnings = Vec::new();
         let mut networks: Vec<(Network, Facts)> = Vec::new();
         for config in &request.endpoints {
-            let mut network = self.network(&config.network)?;
+            let mut network = self.joinable(&config.network)?;
             request::joinable(&network)?;
-            if network.driver != "bridge" {
+            if network.driver != "bridge" && !is_vlan(&network.driver) {
                 return Err(Error::invalid(
                     "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
                 )
@@ -42,6 +45,7 @@ impl Netstack {
                     .with_hint("name it once"));
             }
             if mode == Mode::Real {
+                warnings.extend(automatic::announcement(&network));
                 network = self.settle(network)?;
             }
             let facts = self.observe(&network, &route, &mut nft)?;
@@ -62,16 +66,23 @@ impl Netstack {
         let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns, egress, rate: request.rate };
         let steps = compose(&networks, &endpoints, &macs, &bindings, own);
         let mut plan = SandboxPlan::of_steps(self, request, steps);
-        plan.warnings = ports.iter().flat_map(|p| p.warnings.clone()).collect();
-        if bindings.is_empty() && !request.ports.is_empty() && endpoints.iter().any(|e| e.dhcp.is_some()) {
-            plan.warnings.push("Published ports are discarded: the addresses are of a DHCP server's network".into());
+        warnings.extend(ports.iter().flat_map(|p| p.warnings.clone()));
+        if bindings.is_empty() && !request.ports.is_empty() {
+            warnings.extend(endpoints.iter().find_map(why_unpublished));
         }
+        if let Some(e) = endpoints.iter().find(|e| request.rate.inbound.is_some() && !e.is_bridged()) {
+            warnings.push(format!(
+                "what arrives on {} network {} is not limited: the device has no end on the host",
+                e.driver, e.network
+            ));
+        }
+        plan.warnings = warnings;
         plan.endpoints = endpoints;
         plan.bindings = bindings;
         plan.networks = networks.into_iter().map(|(n, _)| n).collect();
         plan.files = files;
         plan.ports = ports;
-        (plan.route, plan.nft) = (Some(route), Some(nft));
+        (plan.route, plan.nft) = (Some(route), nft);
         Ok(plan)
     }
 
@@ -143,10 +154,9 @@ impl Netstack {
     fn give_back(&self, endpoints: &[Endpoint], mut error: Error) -> Error {
         for e in endpoints {
             let leases = self.leases(&e.network_id);
-            let ips = e.ipv4.map(Into::into).into_iter().chain(e.ipv6.map(Into::into));
             let freed = leases
                 .lock()
-                .and_then(|mut locked| ips.into_iter().try_for_each(|ip| locked.release(ip, &e.container_id)));
+                .and_then(|mut locked| e.addresses().try_for_each(|ip| locked.release(ip, &e.container_id)));
             if let Err(e) = freed {
                 error = error.with_note(e.to_string());
             }
@@ -154,15 +164,43 @@ impl Netstack {
         error
     }
 
-    /// One look at the kernel: is the bridge there, does the firewall know it?
-    pub(crate) fn observe(&self, network: &Network, route: &Socket, nft: &mut Socket) -> Result<Facts> {
+    /// One look at the kernel: what does the network lack? The firewall is asked, and `nft` opened
+    /// for it, for bridges only.
+    pub(crate) fn observe(&self, network: &Network, route: &Socket, nft: &mut Option<Socket>) -> Result<Facts> {
+        if is_vlan(&network.driver) {
+            return self.observe_vlan(network, route).map(Facts::Vlan);
+        }
+        let nft = match nft {
+            Some(nft) => nft,
+            none => none.insert(Socket::netfilter()?),
+        };
+        self.observe_bridge(network, route, nft).map(Facts::Bridge)
+    }
+
+    fn observe_vlan(&self, network: &Network, route: &Socket) -> Result<vlan::Facts> {
+        let options = VlanOptions::of(network);
+        let name = options.parent_name(&network.id);
+        let parent = route.ifindex(&name)?.is_some();
+        if !parent && options.makes(network).is_none() {
+            return Err(Error::not_found(format!("-o parent interface was not found on the host: {name}"))
+                .with_hint(format!("network {} needs it: `ip link` shows the interfaces there are", network.name)));
+        }
+        let shim = match options.shim_name(&network.id) {
+            Some(shim) => route.ifindex(&shim)?.is_some(),
+            None => true,
+        };
+        Ok(vlan::Facts { parent, shim })
+    }
+
+    /// Is the bridge there, does the firewall know it?
+    pub(crate) fn observe_bridge(&self, network: &Network, route: &Socket, nft: &mut Socket) -> Result<bridge::Facts> {
         let bridge = route.ifindex(&BridgeOptions::of(network).bridge_name(&network.id))?.is_some();
         let (firewall, admitted) = firewall::knows(nft, network)?;
         // Without the privilege to ask, what the bridge says is the best guess.
         let firewall = firewall.unwrap_or(bridge);
         let admitted = firewall && admitted.unwrap_or(bridge);
         let on = |path: &str| std::fs::read(path).is_ok_and(|t| t.first() == Some(&b'1'));
-        Ok(Facts {
+        Ok(bridge::Facts {
             bridge,
             firewall,
             admitted,
@@ -209,4 +247,17 @@ impl Netstack {
         };
         Some(Files { dir, hosts, resolv_conf, hostname: files::hostname(&request.hostname) })
     }
+}
+
+/// Why ports are not published through this endpoint, if that is worth a word.
+fn why_unpublished(e: &Endpoint) -> Option<String> {
+    if e.dhcp.is_some() {
+        return Some("Published ports are discarded: the addresses are of a DHCP server's network".into());
+    }
+    (!e.is_bridged()).then(|| {
+        format!(
+            "Published ports are discarded when using {} network {}: its containers have addresses of their own on the LAN",
+            e.driver, e.network
+        )
+    })
 }

@@ -21,7 +21,7 @@ pub enum Mode {
 }
 
 /// One container's wishes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SandboxRequest {
     /// 64 hex digits. Its directory `<state>/containers/<id>` must exist: that is what makes the
     /// owner of a lease alive.
@@ -45,13 +45,20 @@ pub struct SandboxRequest {
     pub rate: Rate,
 }
 
-/// What the addresses of one endpoint come from.
-#[derive(Clone, Copy, Debug)]
+/// What one address of an endpoint comes from: the first of the pools that has room.
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted<'a> {
-    pub pool: &'a Pool,
+    pub pools: Vec<&'a Pool>,
     pub ip: Option<IpAddr>,
     /// Of its last run.
     pub last: Option<IpAddr>,
+}
+
+impl Wanted<'_> {
+    /// The address of its last run, if it was one of this pool's.
+    pub fn last_in(&self, pool: &Pool) -> Option<IpAddr> {
+        self.last.filter(|ip| pool.subnet.contains(*ip))
+    }
 }
 
 /// Can it have endpoints at all?
@@ -63,8 +70,8 @@ pub(crate) fn joinable(network: &Network) -> Result<()> {
         .with_hint(format!("make one of it: `rrun network create --config-from {} NAME`", network.name)))
 }
 
-/// Checks one endpoint against its network, and pairs its explicit addresses with pools. The IPv4
-/// pool comes first.
+/// Checks one endpoint against its network, and pairs its explicit addresses with pools: one address
+/// a family, IPv4 first.
 pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Result<Vec<Wanted<'a>>> {
     joinable(network)?;
     let explicit = [config.ip.map(IpAddr::V4), config.ip6.map(IpAddr::V6)];
@@ -99,17 +106,20 @@ pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Resul
             .with_hint("create it with --ipv6"));
     }
     super::options::check(&config.driver_opts)?;
-    let mut pools: Vec<Wanted<'a>> = network
-        .pools
-        .iter()
-        .map(|pool| {
-            let inside =
-                |ips: &[Option<IpAddr>; 2]| ips.iter().flatten().find(|ip| pool.subnet.contains(**ip)).copied();
-            Wanted { pool, ip: inside(&explicit), last: inside(&last) }
-        })
-        .collect();
-    pools.sort_by_key(|w| w.pool.subnet.is_ipv6());
-    Ok(pools)
+    let mut all = Vec::new();
+    for ipv6 in [false, true] {
+        let (ip, last) = (explicit[usize::from(ipv6)], last[usize::from(ipv6)]);
+        let mut pools: Vec<&Pool> = network.pools.iter().filter(|p| p.subnet.is_ipv6() == ipv6).collect();
+        if let Some(ip) = ip {
+            pools.retain(|p| p.subnet.contains(ip));
+        }
+        // Where it was before comes first.
+        pools.sort_by_key(|p| !last.is_some_and(|l| p.subnet.contains(l)));
+        if !pools.is_empty() {
+            all.push(Wanted { pools, ip, last });
+        }
+    }
+    Ok(all)
 }
 
 /// A link-local address with its prefix; `None` if it is none.
@@ -128,6 +138,10 @@ pub(crate) fn mac(network: &Network, config: &EndpointConfig, container_name: &s
     let Some(text) = &config.mac else {
         return Ok(crate::driver::bridge::mac(&network.id, container_name));
     };
+    if network.driver == "ipvlan" {
+        return Err(Error::invalid("ipvlan interfaces do not support custom mac address assignment")
+            .with_hint("they all have their parent's: leave the MAC address out, or use a macvlan network"));
+    }
     let bad = || {
         Error::invalid(format!("{text} is not a valid mac address"))
             .with_hint("six bytes such as 02:42:ac:11:00:05; the first must be even, and not all may be 0")

@@ -1,6 +1,7 @@
 //! Plans as text: what would be done, in order, without root.
 
 use super::*;
+use crate::driver::bridge::Facts;
 use crate::model::Pool;
 use crate::step::Step;
 use ::plan::Action;
@@ -64,7 +65,8 @@ fn plan(networks: &[(Network, Facts)], endpoints: &[Endpoint], bindings: &[PortB
     let macs = vec![[2, 0, 0, 0, 0, 1]; endpoints.len()];
     let own =
         Own { state: Path::new("/run/rrun"), files: None, namespace: true, dns, egress: None, rate: Rate::default() };
-    compose(networks, endpoints, &macs, bindings, own)
+    let networks: Vec<_> = networks.iter().map(|(n, f)| (n.clone(), driver::Facts::Bridge(*f))).collect();
+    compose(&networks, endpoints, &macs, bindings, own)
 }
 
 #[test]
@@ -140,6 +142,7 @@ fn every_step_has_a_reason_and_undo_is_mostly_nothing() {
             HostThing::Lease { .. } => "lease",
             HostThing::NftElement { .. } => "element",
             HostThing::DnsRecord { .. } => "record",
+            HostThing::Route { .. } => "route",
             HostThing::CgroupDir { .. } | HostThing::StateDir { .. } => "not ours",
         })
         .collect();

@@ -61,6 +61,9 @@ fn thing_words(thing: &HostThing) -> String {
         HostThing::Lease { path, .. } => format!("remove lease {}", path.display()),
         HostThing::NftElement { set, element } => format!("delete element {element} from {set}"),
         HostThing::DnsRecord { path } => format!("remove DNS record {}", path.display()),
+        HostThing::Route { destination, device } => {
+            format!("remove the host's route to {destination} through {device}")
+        }
         HostThing::StateDir { path } => format!("remove directory {}", path.display()),
     }
 }

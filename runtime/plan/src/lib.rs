@@ -15,6 +15,7 @@ pub use explain::{Spoken, render, script};
 pub use journal::{Journal, Mark};
 
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// One change to the kernel, as a value: what a teacher would point at, and one unit of undo.
@@ -68,13 +69,13 @@ pub enum Ns {
 pub enum Undo {
     /// The kernel does it when the namespace dies: most steps, and the lesson itself.
     DiesWith(Ns),
-    /// One of the five host-side things; recorded in `undo.json` before the first step.
+    /// One of the host-side things; recorded in `undo.json` before the first step.
     Remove(Vec<HostThing>),
     /// Belongs to something that outlives the container (a network's bridge, say), or changes nothing.
     Nothing,
 }
 
-/// The five kinds of things on the host that outlive a container unless removed.
+/// The six kinds of things on the host that outlive a container unless removed.
 /// Every removal is idempotent: "not there" is success.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +88,8 @@ pub enum HostThing {
     NftElement { set: String, element: String },
     /// A DNS record file (one per endpoint).
     DnsRecord { path: PathBuf },
+    /// A route of the host to one container's address, through a device of the host.
+    Route { destination: IpAddr, device: String },
     /// A directory of volatile state.
     StateDir { path: PathBuf },
 }

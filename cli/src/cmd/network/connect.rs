@@ -7,19 +7,19 @@ use crate::container::spec::run_spec;
 use crate::container::{self, Record, life, service};
 use crate::context::Context;
 use netstack::model::{EndpointConfig, LastAddresses};
-use netstack::networks::is_predefined;
+use netstack::networks::{automatic, is_predefined};
 use netstack::sandbox::options::IFNAME;
-use plan::{Error, Kind, Result, ResultExt};
-use runtime::state::Status;
+use plan::{Error, Kind, Result};
 use serde_json::json;
-use std::fs::File;
 use std::os::fd::AsFd;
 
 pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
     let record = container::find(ctx, &args.container)?;
     let netstack = ctx.netstack();
+    let network = netstack.joinable(&args.network)?;
+    let made = automatic::announcement(&network);
     let mut endpoint = EndpointConfig {
-        network: netstack.network(&args.network)?.name,
+        network: network.name,
         aliases: args.alias.clone(),
         ip: args.ip.as_deref().map(ipv4).transpose()?,
         ip6: args.ip6.as_deref().map(ipv6).transpose()?,
@@ -37,11 +37,12 @@ pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
     }
     Record::update(ctx, &record.id, |record| {
         check(record, &endpoint)?;
-        match namespace(ctx, record)? {
+        match life::namespace(ctx, &record.id)? {
             Some(netns) => {
                 let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
-                let made = netstack.connect(&request, &endpoint, netns.as_fd())?;
-                endpoint.last = LastAddresses { ip: made.ipv4, ip6: made.ipv6 };
+                let new = netstack.connect(&request, &endpoint, netns.as_fd())?;
+                endpoint.last = LastAddresses { ip: new.ipv4, ip6: new.ipv6 };
+                super::super::warn(made.as_slice());
             }
             None => netstack.check_endpoint(&endpoint)?,
         }
@@ -75,7 +76,7 @@ pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
             return Err(Error::not_found(format!("container {} is not connected to network {name}", record.id))
                 .with_hint(format!("`rrun inspect {}` shows its networks", record.name)));
         }
-        if let Some(netns) = namespace(ctx, record)? {
+        if let Some(netns) = life::namespace(ctx, &record.id)? {
             let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
             netstack.disconnect(&request, &name, Some(netns.as_fd()))?;
         }
@@ -121,18 +122,6 @@ fn check(record: &Record, endpoint: &EndpointConfig) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The network namespace of a running container.
-fn namespace(ctx: &Context, record: &Record) -> Result<Option<File>> {
-    let state = life::state(ctx, &record.id)?;
-    if state.status != Status::Running {
-        return Ok(None);
-    }
-    let path = format!("/proc/{}/ns/net", state.pid);
-    let netns = File::open(&path).doing(|| format!("open {path}"))?;
-    // The pid is still the container's, so the handle cannot be a stranger's.
-    Ok(runtime::state::is_alive(&state).then_some(netns))
 }
 
 /// Its published ports and its DNS server follow. Without a monitor there is nobody to tell.

@@ -3,6 +3,8 @@
 //! Consecutive netlink steps of one place go out as one batch; the acknowledgement's sequence number
 //! says which step the kernel refused. Nothing is decided here.
 
+pub(crate) mod vlan;
+
 use crate::dhcp::{self, Dhcp, Lease};
 use crate::dns;
 use crate::driver::bridge;
@@ -76,6 +78,10 @@ impl SandboxPlan {
                 firewall::add(nft, elements)?.map_err(|f| f.error(format!("tell the firewall about network {network}")))
             }
             Step::EnsureBridge { bridge, .. } => self.ensure_bridge(bridge),
+            Step::EnsureParent { .. } | Step::EnsureShim(_) | Step::CreateUpper(_) | Step::HostRoute { .. } => {
+                let route = self.route.as_mut().expect("a plan with networks has its socket");
+                vlan::apply(route, first, netns)
+            }
             Step::Publish { bindings, elements } => {
                 let path = Published::path(&self.netstack.state, &self.request.container_id);
                 write_json(&path, &Published::new(bindings))?;
@@ -97,6 +103,8 @@ impl SandboxPlan {
             | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
             | Step::RestrictEgress(_)
+            | Step::DeviceRoute { .. }
+            | Step::SetMac { .. }
             | Step::DnsServer => unreachable!("these happen inside the namespace"),
         }
         .map_err(told)
@@ -131,47 +139,31 @@ impl SandboxPlan {
         let home = nl::current()?;
         let visit = Visit::enter(netns, home.as_fd())?;
         let mut route = Socket::route()?;
-        let index = |route: &Socket, name: &str| {
-            route
-                .ifindex(name)?
-                .ok_or_else(|| Error::system(format!("interface {name} is not in the container's namespace")))
-        };
-        let mut batch = Batch::new();
-        let mut resolver = None;
-        let mut policy = None;
-        for i in range {
-            match &steps[i] {
+        for step in &steps[range.clone()] {
+            match step {
                 Step::HardenInterface { ifname, ipv6 } => {
-                    harden(ifname, *ipv6).map_err(|e| e.with_step(steps[i].line()))?;
+                    harden(ifname, *ipv6).map_err(|e| e.with_step(step.line()))?;
                 }
-                Step::TuneInterface { settings, .. } => {
-                    tune(settings).map_err(|e| e.with_step(steps[i].line()))?;
-                }
-                Step::LoopbackUp => batch.link_up(i, LOOPBACK_INDEX),
-                Step::ConfigureInterface { ifname, addresses, announce } => {
-                    let at = index(&route, ifname)?;
-                    if *announce {
-                        batch.announce(i, at);
-                    }
-                    for a in addresses {
-                        batch.add_address(i, at, *a);
-                    }
-                    batch.link_up(i, at);
-                }
-                Step::DefaultRoute { gateway, ifname } => batch.default_route(i, index(&route, ifname)?, *gateway),
-                Step::LimitRate { ifname, bits, .. } => {
-                    batch.limit_rate(i, index(&route, ifname)?, *bits, rate::bucket(*bits));
-                }
-                Step::RestrictEgress(rules) => policy = Some((i, rules)),
-                Step::DnsServer => resolver = Some(i),
-                // The rest happens outside.
+                Step::TuneInterface { settings, .. } => tune(settings).map_err(|e| e.with_step(step.line()))?,
                 _ => {}
             }
         }
-        route.run(batch)?.map_err(|f| refused(steps, &f))?;
+        let patience = vlan::Patience::new();
+        let refusal = loop {
+            match route.run(inner(&route, steps, range.clone())?)? {
+                Err(f) if vlan::was_in_use(&steps[f.tag], f.errno) && patience.wait() => {}
+                done => break done,
+            }
+        };
+        refusal.map_err(|f| refused(steps, &f))?;
+        let policy = range.clone().find_map(|i| match &steps[i] {
+            Step::RestrictEgress(rules) => Some((i, rules)),
+            _ => None,
+        });
         if let Some((i, rules)) = policy {
             egress::load(rules).map_err(|e| e.with_step(steps[i].line()))?;
         }
+        let resolver = range.clone().find(|i| steps[*i] == Step::DnsServer);
         if let Some(i) = resolver {
             // Loopback must be up for it.
             let sockets = dns::bind_in_current_netns().map_err(|e| e.with_step(steps[i].line()))?;
@@ -266,16 +258,52 @@ pub(crate) fn address_and_routes(
         batch.add_address(0, index, address);
     }
     for step in bridge::routes(endpoints) {
-        if let Step::DefaultRoute { gateway, ifname } = step
-            && let Some(index) = route.ifindex(&ifname)?
-        {
-            batch.default_route(0, index, gateway);
+        match step {
+            Step::DefaultRoute { gateway, ifname } => {
+                route.ifindex(&ifname)?.into_iter().for_each(|at| batch.default_route(0, at, gateway));
+            }
+            Step::DeviceRoute { ifname, ipv6 } => {
+                route.ifindex(&ifname)?.into_iter().for_each(|at| batch.device_route(0, at, ipv6));
+            }
+            _ => {}
         }
     }
     if batch.is_empty() {
         return Ok(());
     }
     route.run(batch)?.map_err(|f| f.error("give the interface the address of its DHCP lease"))
+}
+
+/// The messages of the steps inside the namespace. They may be sent twice.
+fn inner(route: &Socket, steps: &[Step], range: Range<usize>) -> Result<Batch> {
+    let index = |name: &str| {
+        route
+            .ifindex(name)?
+            .ok_or_else(|| Error::system(format!("interface {name} is not in the container's namespace")))
+    };
+    let mut batch = Batch::new();
+    for i in range {
+        match &steps[i] {
+            Step::LoopbackUp => batch.link_up(i, LOOPBACK_INDEX),
+            Step::SetMac { ifname, mac } => batch.set_mac(i, index(ifname)?, *mac),
+            Step::ConfigureInterface { ifname, addresses, announce } => {
+                let at = index(ifname)?;
+                if *announce {
+                    batch.announce(i, at);
+                }
+                for a in addresses {
+                    batch.add_address(i, at, *a);
+                }
+                batch.link_up(i, at);
+            }
+            Step::DefaultRoute { gateway, ifname } => batch.default_route(i, index(ifname)?, *gateway),
+            Step::LimitRate { ifname, bits, .. } => batch.limit_rate(i, index(ifname)?, *bits, rate::bucket(*bits)),
+            Step::DeviceRoute { ifname, ipv6 } => batch.device_route(i, index(ifname)?, *ipv6),
+            // Settings and sockets are not netlink's; the rest happens outside.
+            _ => {}
+        }
+    }
+    Ok(batch)
 }
 
 /// How many steps from the first on go together.
@@ -291,7 +319,7 @@ fn run_length(steps: &[Step]) -> usize {
 }
 
 /// The kernel's refusal, with the step it was about.
-fn refused(steps: &[Step], failure: &Failure) -> Error {
+pub(crate) fn refused(steps: &[Step], failure: &Failure) -> Error {
     let step = &steps[failure.tag];
     let e = failure.error(step.line()).with_step(step.line());
     match (step, failure.errno) {
@@ -305,6 +333,12 @@ fn refused(steps: &[Step], failure: &Failure) -> Error {
         (Step::LimitRate { .. }, libc::ENOENT | libc::EOPNOTSUPP) => {
             e.with_hint("this kernel has no token bucket: modprobe sch_tbf, or enable CONFIG_NET_SCH_TBF")
         }
+        (Step::ConfigureInterface { .. }, libc::EBUSY) => {
+            e.with_hint("another device on the same parent has this MAC address: give each its own")
+        }
+        (Step::ConfigureInterface { .. }, libc::EADDRINUSE) => e.with_hint(
+            "another ipvlan device on the same parent has this address: give the network an --ip-range of its own",
+        ),
         (Step::ConfigureInterface { .. }, libc::EACCES | libc::EOPNOTSUPP) => {
             e.with_hint("IPv6 is switched off in this kernel: use a network without --ipv6")
         }
@@ -345,18 +379,14 @@ pub(crate) fn create_bridge(route: &mut Socket, network: &Network) -> Result<boo
         sysctl_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
     }
     let mut batch = Batch::new();
-    batch.link_up(0, index);
-    let gateways = network.pools.iter().filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok());
-    for address in gateways {
-        // Each on its own: EEXIST, of a bridge that was there, must not stop the next.
-        let mut one = Batch::new();
-        one.add_address(0, index, address);
-        match route.run(one)? {
-            Err(f) if f.errno != libc::EEXIST => return Err(f.error(format!("give bridge {name} {address}"))),
-            _ => {}
-        }
+    for address in network.pools.iter().filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok()) {
+        batch.add_address(0, index, address);
     }
-    route.run(batch)?.map_err(|f| f.error(format!("bring bridge {name} up")))?;
+    batch.link_up(1, index);
+    route.run(batch)?.map_err(|f| match f.tag {
+        0 => f.error(format!("give bridge {name} its addresses")),
+        _ => f.error(format!("bring bridge {name} up")),
+    })?;
     Ok(created)
 }
 

@@ -3,10 +3,15 @@
 //! The planner decides names, addresses, ports and order; [`crate::apply`] only does. What lives
 //! in the container's network namespace dies with it, so few steps need taking back.
 
+mod upper;
+
+pub use upper::{Shim, UpperDevice};
+
 use crate::dhcp::Dhcp;
 use crate::egress::{self, Policy};
 use crate::firewall::Element;
 use crate::model::{PortBinding, Proto};
+use crate::networks::vlan::Parent;
 use crate::rate;
 use ipnetwork::IpNetwork;
 use plan::{Action, HostThing, Ns, Site, Undo};
@@ -52,6 +57,19 @@ pub enum Step {
         elements: Vec<Element>,
     },
     CreateVeth(Veth),
+    /// What a macvlan or ipvlan network's devices sit on, where rrun makes it.
+    EnsureParent {
+        network: String,
+        parent: Parent,
+    },
+    /// With `host_access`.
+    EnsureShim(Shim),
+    CreateUpper(UpperDevice),
+    /// Of a passthru device, and with it of its parent.
+    SetMac {
+        ifname: String,
+        mac: [u8; 6],
+    },
     HardenInterface {
         ifname: String,
         ipv6: bool,
@@ -88,6 +106,17 @@ pub enum Step {
     },
     /// `--egress`.
     RestrictEgress(Policy),
+    /// The default route of a device that finds everything by address (ipvlan l3, l3s).
+    DeviceRoute {
+        ifname: String,
+        ipv6: bool,
+    },
+    /// The host reaches one container through its own device among the containers'.
+    HostRoute {
+        ip: IpAddr,
+        shim: String,
+        source: IpAddr,
+    },
     /// The resolver's sockets, bound inside; the monitor answers on them.
     DnsServer,
     Publish {
@@ -188,6 +217,10 @@ impl Action for Step {
             Step::CreateVeth(v) => {
                 format!("create a virtual cable: {} inside the container, {} plugged into {}", v.peer, v.host, v.bridge)
             }
+            Step::EnsureParent { network, parent } => upper::parent_line(network, parent),
+            Step::EnsureShim(shim) => shim.line(),
+            Step::CreateUpper(device) => device.line(),
+            Step::SetMac { ifname, mac } => format!("give {ifname} and its parent the MAC address {}", mac_text(mac)),
             Step::HardenInterface { ifname, ipv6: false } => format!("switch IPv6 off on {ifname}"),
             Step::HardenInterface { ifname, ipv6: true } => {
                 format!("ignore router advertisements on {ifname}")
@@ -224,6 +257,10 @@ impl Action for Step {
                     false => format!("refuse the container's connections to {}", some(false)),
                 }
             }
+            Step::DeviceRoute { ifname, ipv6 } => {
+                format!("send all other {} traffic straight into {ifname}", if *ipv6 { "IPv6" } else { "IPv4" })
+            }
+            Step::HostRoute { ip, shim, .. } => format!("let the host reach {ip} through {shim}"),
             Step::DnsServer => format!("answer DNS inside the container on {}", crate::files::EMBEDDED_SERVER),
             Step::Publish { bindings, .. } => {
                 let what: Vec<String> = bindings
@@ -277,6 +314,34 @@ impl Action for Step {
                 "A new network namespace has no way out. A veth pair is a cable: what goes in at \
                  one end comes out at the other. The inner end is born inside the namespace under \
                  its final name, because moving it there later costs a kernel grace period of 13 to 40 ms."
+            }
+            Step::EnsureParent { parent: Parent::Tagged { .. }, .. } => {
+                "One cable carries many LANs when each frame has a number (802.1Q). Frames with this \
+                 number come out of this interface, and what goes in leaves with it. The host gives \
+                 itself no address there: the LAN is the containers'."
+            }
+            Step::EnsureParent { parent: Parent::Dummy { .. }, .. } => {
+                "Nobody named an interface of the host as the parent, so the containers get a wire \
+                 of their own: they reach each other and nothing else."
+            }
+            Step::EnsureShim(_) => {
+                "Devices on one parent talk to each other but never to the parent itself, so the host \
+                 takes part with a device like theirs. It answers ARP only where its routes lead \
+                 (arp_filter): to the containers, and not in the host's place to the LAN. It belongs \
+                 to the network and stays when containers go, as a bridge does."
+            }
+            Step::CreateUpper(device) => device.why(),
+            Step::SetMac { .. } => {
+                "A passthru device is its parent's other self: both have one MAC address. The kernel \
+                 gives the parent its own back when the device goes."
+            }
+            Step::DeviceRoute { .. } => {
+                "In the l3 modes there is no neighbour to ask for an address and no gateway to name: \
+                 the parent's own routes decide where packets go from there."
+            }
+            Step::HostRoute { .. } => {
+                "The host's route to the LAN leads through the parent, where the container cannot be \
+                 heard. One exact route to its address goes through the host's own device instead."
             }
             Step::HardenInterface { ipv6: false, .. } => {
                 "The network has no IPv6, but the kernel would still give the interface a \
@@ -380,6 +445,18 @@ impl Action for Step {
                 }
                 Some(out)
             }
+            Step::EnsureParent { parent, .. } => Some(upper::parent_shell(parent)),
+            Step::EnsureShim(shim) => Some(shim.shell()),
+            Step::CreateUpper(device) => Some(device.shell()),
+            Step::SetMac { ifname, mac } => {
+                Some(format!("ip -n \"$NETNS\" link set {ifname} address {}", mac_text(mac)))
+            }
+            Step::DeviceRoute { ifname, ipv6 } => {
+                Some(format!("ip{} -n \"$NETNS\" route add default dev {ifname}", if *ipv6 { " -6" } else { "" }))
+            }
+            Step::HostRoute { ip, shim, source } => {
+                Some(format!("ip route add {} dev {shim} src {source}", upper::host_route(*ip)))
+            }
             Step::HardenInterface { ifname, ipv6: false } => {
                 Some(format!("ip netns exec \"$NETNS\" sysctl -w net.ipv6.conf.{ifname}.disable_ipv6=1"))
             }
@@ -432,6 +509,10 @@ impl Action for Step {
             | Step::EnsureFirewall
             | Step::AdmitNetwork { .. }
             | Step::CreateVeth(_)
+            | Step::EnsureParent { .. }
+            | Step::EnsureShim(_)
+            | Step::CreateUpper(_)
+            | Step::HostRoute { .. }
             | Step::Publish { .. }
             | Step::LimitRate { inside: false, .. }
             | Step::DnsRecord { .. } => Site::Host,
@@ -443,6 +524,8 @@ impl Action for Step {
             | Step::DefaultRoute { .. }
             | Step::LimitRate { inside: true, .. }
             | Step::RestrictEgress(_)
+            | Step::DeviceRoute { .. }
+            | Step::SetMac { .. }
             | Step::DnsServer => Site::InNetns,
         }
     }
@@ -457,8 +540,14 @@ impl Action for Step {
             Step::EnableForwarding { .. }
             | Step::EnsureBridge { .. }
             | Step::EnsureFirewall
+            | Step::EnsureParent { .. }
+            | Step::EnsureShim(_)
             | Step::AdmitNetwork { .. } => Undo::Nothing,
+            Step::HostRoute { ip, shim, .. } => {
+                Undo::Remove(vec![HostThing::Route { destination: *ip, device: shim.clone() }])
+            }
             Step::CreateVeth(_)
+            | Step::CreateUpper(_)
             | Step::HardenInterface { .. }
             | Step::TuneInterface { .. }
             | Step::LoopbackUp
@@ -466,7 +555,9 @@ impl Action for Step {
             | Step::LimitRate { .. }
             | Step::RestrictEgress(_)
             | Step::AskDhcp { .. }
-            | Step::DefaultRoute { .. } => Undo::DiesWith(Ns::Net),
+            | Step::DefaultRoute { .. }
+            | Step::DeviceRoute { .. }
+            | Step::SetMac { .. } => Undo::DiesWith(Ns::Net),
             Step::Publish { elements, .. } => Undo::Remove(
                 elements
                     .iter()
