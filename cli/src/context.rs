@@ -72,16 +72,7 @@ impl Context {
     }
 
     pub fn netstack(&self) -> Netstack {
-        let given = &self.config.network;
-        let mut config = netstack::networks::Config {
-            default_bind: given.default_bind,
-            containers: crate::container::endpoint_configs,
-            ..Default::default()
-        };
-        if !given.default_address_pools.is_empty() {
-            config.default_pools = given.default_address_pools.iter().map(|p| (p.base, p.size)).collect();
-        }
-        Netstack::new(&self.root, &self.state, config)
+        Netstack::new(&self.root, &self.state, self.config.network.for_netstack())
     }
 }
 

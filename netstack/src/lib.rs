@@ -18,4 +18,5 @@ pub mod publish;
 pub mod rate;
 pub mod repair;
 pub mod sandbox;
+pub mod static_route;
 pub mod step;

@@ -2,6 +2,7 @@
 
 use crate::dhcp::Dhcp;
 use crate::networks::vlan::is_vlan;
+use crate::static_route::StaticRoute;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,13 @@ pub struct Network {
     /// Servers that its containers' resolvers ask, unless told otherwise by `--dns`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Routes that every container on it gets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<StaticRoute>,
+    /// Taken over from the host's way out (or from the bridge that was there) when the network was
+    /// made and nobody said otherwise. `None`: the kernel's 1500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_mtu: Option<u32>,
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -64,6 +72,19 @@ pub struct Pool {
     pub aux: BTreeMap<String, IpAddr>,
 }
 
+impl Pool {
+    /// The auxiliary address, by Docker's name for it, that containers take for their gateway when
+    /// that is not the bridge.
+    pub fn default_gateway_name(ipv6: bool) -> &'static str {
+        if ipv6 { "DefaultGatewayIPv6" } else { "DefaultGatewayIPv4" }
+    }
+
+    /// Where containers send what is not on their subnet.
+    pub fn default_gateway(&self) -> Option<IpAddr> {
+        self.aux.get(Pool::default_gateway_name(self.subnet.is_ipv6())).copied().or(self.gateway)
+    }
+}
+
 /// What a container asks of one network: kept in `container.json`, valid over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -82,6 +103,8 @@ pub struct EndpointConfig {
     pub links: Vec<Link>,
     /// What it had when it ran last, and gets again if nobody else has it.
     pub last: LastAddresses,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<StaticRoute>,
 }
 
 impl EndpointConfig {
@@ -164,6 +187,26 @@ pub struct Endpoint {
     /// The host's own device through which the host reaches this one.
     #[serde(default)]
     pub shim: Option<String>,
+    /// Its network leaves the default route to others.
+    #[serde(default)]
+    pub no_default_route: bool,
+    /// Of the default route.
+    #[serde(default)]
+    pub metric: Option<u32>,
+    /// Published ports are the container's own, reached by a route to its address.
+    #[serde(default)]
+    pub routed4: bool,
+    #[serde(default)]
+    pub routed6: bool,
+    /// Some host interfaces may address its published ports directly.
+    #[serde(default)]
+    pub trusted: bool,
+    /// Its bridge is somebody else's: rrun has no firewall there, so no published ports.
+    #[serde(default)]
+    pub unmanaged: bool,
+    /// Of the network and of the container, through this interface.
+    #[serde(default)]
+    pub routes: Vec<StaticRoute>,
 }
 
 impl Endpoint {
@@ -250,6 +293,9 @@ pub struct PortBinding {
     /// As in [`PortSpec`], those of this binding's family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<IpNetwork>,
+    /// The network is routed: the container's own port is opened, and `host` means nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub routed: bool,
 }
 
 impl PortBinding {

@@ -83,6 +83,11 @@ fn release(path: &Path, owner: &str) -> Result<()> {
     }
 }
 
+/// Has another program loaded br_netfilter, so that bridged frames go through the IP rules?
+pub(crate) fn br_netfilter() -> bool {
+    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|t| t.first() == Some(&b'1'))
+}
+
 /// Removes a file; one that is not there is no error.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
@@ -124,7 +129,9 @@ impl Netstack {
         done.extend(self.restore_elements(&mut nft)?);
         for network in &in_use {
             let bridge = BridgeOptions::of(network).bridge_name(&network.id);
-            if route.ifindex(&bridge)?.is_none() && apply::create_bridge(&mut route, network)? {
+            if route.ifindex(&bridge)?.is_some() {
+                done.extend(apply::mend_bridge(&mut route, network)?);
+            } else if apply::create_bridge(&mut route, network)? {
                 done.push(format!("bridge {bridge} of network {} was missing", network.name));
             }
             done.extend(self.replug(&mut route, network)?);
@@ -201,10 +208,14 @@ impl Netstack {
     pub(crate) fn restore_elements(&self, nft: &mut Socket) -> Result<Vec<String>> {
         let mut done = Vec::new();
         for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge") {
-            if self.endpoints(&network)?.is_empty() || firewall::has_network(nft, &network)? == Some(true) {
+            if self.endpoints(&network)?.is_empty() {
                 continue;
             }
-            firewall::add(nft, &firewall::network_elements(&network))?
+            let elements = firewall::network_elements(&network);
+            if elements.iter().try_fold(true, |all, e| Ok(all && firewall::has(nft, e)? != Some(false)))? {
+                continue;
+            }
+            firewall::add(nft, &elements)?
                 .map_err(|f| f.error(format!("tell the firewall about network {}", network.name)))?;
             done.push(format!("the firewall did not know network {}", network.name));
         }
@@ -214,8 +225,7 @@ impl Netstack {
                 continue;
             };
             let elements = bridge::published(&endpoints, &bindings);
-            let Some(first) = elements.first() else { continue };
-            if firewall::has(nft, first)? == Some(true) {
+            if elements.iter().try_fold(true, |all, e| Ok(all && firewall::has(nft, e)? != Some(false)))? {
                 continue;
             }
             firewall::publish(nft, &elements)?;
@@ -236,13 +246,17 @@ impl Netstack {
             .filter(|l| l.master != Some(index) && endpoints.iter().any(|e| e.host_ifname == l.name))
             .map(|l| l.name)
             .collect();
-        let isolated = !BridgeOptions::of(network).icc;
+        let options = BridgeOptions::of(network);
+        let hairpin = br_netfilter() && !options.unmanaged;
         let mut batch = Batch::new();
         for name in &loose {
-            batch.enslave(0, name, index, isolated);
+            batch.enslave(0, name, index, !options.icc && !options.unmanaged, hairpin);
         }
         if !batch.is_empty() {
             route.run(batch)?.map_err(|f| f.error(format!("plug containers into bridge {bridge}")))?;
+        }
+        if let (Some(vlan), true) = (options.vlan, options.unmanaged) {
+            loose.iter().try_for_each(|name| apply::join_vlan(route, name, vlan))?;
         }
         Ok(loose.into_iter().map(|name| format!("{name} was not plugged into {bridge}")).collect())
     }
@@ -329,15 +343,7 @@ impl Netstack {
             return apply::vlan::dismantle(&mut route, network, last);
         }
         let mut nft = Socket::netfilter()?;
-        let bridge = BridgeOptions::of(network).bridge_name(&network.id);
-        if !network.adopted_bridge() && route.ifindex(&bridge)?.is_some() {
-            let mut batch = Batch::new();
-            batch.delete_link(0, &bridge);
-            match route.run(batch)? {
-                Err(f) if f.errno != libc::ENODEV => return Err(f.error(format!("delete bridge {bridge}"))),
-                _ => {}
-            }
-        }
+        apply::remove_bridge(&mut route, network)?;
         // After the bridge, so that it is never there without its rules.
         firewall::delete(&mut nft, &firewall::network_elements(network))
     }

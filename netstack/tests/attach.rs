@@ -78,8 +78,8 @@ fn what_is_not_published_is_closed() {
 #[test]
 fn networks_are_apart_in_both_families() {
     on_a_host("isolation", |host| {
-        host.network("front", |r| r.enable_ipv6 = true);
-        host.network("back", |r| r.enable_ipv6 = true);
+        host.network("front", |r| r.enable_ipv6 = Some(true));
+        host.network("back", |r| r.enable_ipv6 = Some(true));
         let a = host.start("aaa", &["front"], &["8080:80"]);
         let b = host.start("bbb", &["back"], &[]);
         let c = host.start("ccc", &["front"], &[]);
@@ -107,7 +107,7 @@ fn networks_are_apart_in_both_families() {
 #[test]
 fn the_world_sees_the_host() {
     on_a_host("masquerade", |host| {
-        host.network("six", |r| r.enable_ipv6 = true);
+        host.network("six", |r| r.enable_ipv6 = Some(true));
         host.network("bare", |r| {
             r.options.insert("com.docker.network.bridge.enable_ip_masquerade".into(), "false".into());
         });
@@ -127,7 +127,7 @@ fn internal_networks_are_closed_both_ways() {
     on_a_host("internal", |host| {
         host.network("vault", |r| {
             r.internal = true;
-            r.enable_ipv6 = true;
+            r.enable_ipv6 = Some(true);
         });
         let web = host.start("aaa", &["bridge"], &["8080:80"]);
         web.serve(80);
@@ -253,7 +253,7 @@ fn now(host: &Host, live: usize) -> (String, Vec<String>) {
 #[test]
 fn nothing_is_left_by_close_by_undo_or_by_failure() {
     on_a_host("leaks", |host| {
-        host.network("front", |r| r.enable_ipv6 = true);
+        host.network("front", |r| r.enable_ipv6 = Some(true));
         host.stop(host.start("aaa", &["bridge"], &[]));
         host.stop(host.start("aaa", &["front"], &[]));
         let before = now(host, 0);
@@ -298,7 +298,7 @@ fn nothing_is_left_by_close_by_undo_or_by_failure() {
 #[test]
 fn names_are_answered_inside() {
     on_a_host("names", |host| {
-        host.network("front", |r| r.enable_ipv6 = true);
+        host.network("front", |r| r.enable_ipv6 = Some(true));
         let db = host.start("ddb", &["front"], &[]);
         let mut web = host.start("aaa", &["front"], &[]);
         let found = resolve_while_served(&mut web, "ddb");
@@ -351,7 +351,7 @@ fn udp_follows_the_container_that_publishes_now() {
 #[test]
 fn networks_come_and_go_while_it_runs() {
     on_a_host("live", |host| {
-        host.network("front", |r| r.enable_ipv6 = true);
+        host.network("front", |r| r.enable_ipv6 = Some(true));
         host.network("vault", |r| r.internal = true);
         let mut web = host.start("aaa", &["vault"], &["8080:80"]);
         let peer = host.start("bbb", &["front"], &[]);
@@ -444,7 +444,7 @@ fn forty_at_once_get_forty_addresses() {
 #[ignore = "a measurement: it asserts nothing"]
 fn cost_of_attaching() {
     on_a_host("cost", |host| {
-        host.network("front", |r| r.enable_ipv6 = true);
+        host.network("front", |r| r.enable_ipv6 = Some(true));
         let keep = [host.start("k1", &["bridge"], &["7000:80"]), host.start("k2", &["front"], &[])];
         for (what, networks, ports) in [
             ("bridge", &["bridge"][..], &[][..]),

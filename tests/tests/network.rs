@@ -231,7 +231,7 @@ fn connect_and_disconnect_live_and_stopped() {
     serve(&host, &["--name", "cc", "-p", "8080:80"], 80, "c");
     host.ok(&["network", "connect", "--ip", "172.18.0.77", "--alias", "aka", "extra", "cc"]);
     let addr = host.ok(&["exec", "cc", "ip", "-o", "-4", "addr", "show", "eth1"]);
-    assert!(addr.contains("172.18.0.77/16"), "{addr}");
+    assert!(addr.contains("172.18.0.77/24"), "{addr}");
     assert!(inspect(&host, "extra")["Containers"].as_object().is_some_and(|c| c.len() == 1));
     let out = host.ok(&[
         "run",
@@ -288,10 +288,10 @@ fn automatic_subnets_do_not_collide() {
     host.sh("ip link add d0 type bridge; ip addr add 172.18.5.1/16 dev d0; ip link set d0 up");
     host.ok(&["network", "create", "--ipv6", "a"]);
     host.ok(&["network", "create", "b"]);
-    assert_eq!(inspect(&host, "a")["IPAM"]["Config"][0]["Subnet"], "172.19.0.0/16", "172.18 is on a link of the host");
+    assert_eq!(inspect(&host, "a")["IPAM"]["Config"][0]["Subnet"], "172.19.0.0/24", "172.18 is on a link of the host");
     let v6 = inspect(&host, "a")["IPAM"]["Config"][1]["Subnet"].as_str().expect("an automatic ULA").to_string();
     assert!(v6.starts_with("fd") && v6.ends_with("::/64"), "{v6}");
-    assert_eq!(inspect(&host, "b")["IPAM"]["Config"][0]["Subnet"], "172.20.0.0/16");
+    assert_eq!(inspect(&host, "b")["IPAM"]["Config"][0]["Subnet"], "172.19.1.0/24");
     host.sh("ip link del d0");
 }
 

@@ -255,6 +255,9 @@ pub struct NetworkFlags {
     /// Link-local address on the first network (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     pub link_local_ip: Vec<String>,
+    /// Route: DESTINATION,GATEWAY[,METRIC]; blackhole, unreachable or prohibit for a gateway (repeatable)
+    #[arg(long, value_name = "ROUTE")]
+    pub route: Vec<String>,
     /// Publish a port on the host: [[IP:|iface=NAME:]HOST:]CONTAINER[/tcp|udp|sctp][,from=CIDR], ranges too
     /// (repeatable)
     #[arg(short, long, value_name = "PORT")]

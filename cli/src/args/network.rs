@@ -91,11 +91,11 @@ pub struct NetworkCreateArgs {
     #[arg(long)]
     pub internal: bool,
     /// Give containers IPv4 addresses
-    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
-    pub ipv4: bool,
+    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub ipv4: Option<bool>,
     /// Give containers IPv6 addresses
-    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
-    pub ipv6: bool,
+    #[arg(long, value_name = "BOOL", default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub ipv6: Option<bool>,
     /// Let containers be attached by hand
     #[arg(long)]
     pub attachable: bool,
@@ -132,6 +132,12 @@ pub struct NetworkCreateArgs {
     /// Address never to give out (repeatable)
     #[arg(long, value_name = "NAME=ADDRESS")]
     pub aux_address: Vec<String>,
+    /// Route of every container on it: DESTINATION,GATEWAY[,METRIC]; blackhole, unreachable or prohibit for a gateway (repeatable)
+    #[arg(long, value_name = "ROUTE")]
+    pub route: Vec<String>,
+    /// Name of the bridge on the host
+    #[arg(long, value_name = "NAME")]
+    pub interface_name: Option<String>,
     pub name: String,
 }
 
@@ -182,6 +188,9 @@ pub struct NetworkConnectArgs {
     /// Option of the driver (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub driver_opt: Vec<String>,
+    /// Route through this network: DESTINATION,GATEWAY[,METRIC] (repeatable)
+    #[arg(long, value_name = "ROUTE")]
+    pub route: Vec<String>,
     /// The network with the highest gives the default gateway
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, default_value_t = 0)]
     pub gw_priority: i64,

@@ -32,6 +32,8 @@ fn list(ctx: &Context, args: &PortArgs, name: &str) -> Result<i32> {
     lines.sort_by_key(|(port, proto, b, host)| (*port, *proto, b.host_ip, *host));
     let line = |b: &PortBinding, host: u16| {
         let from = reach.as_ref().map_or(String::new(), |reach| format!("  reachable from {}", reach.from(b)));
+        // As Docker shows a routed network's: an address without a port, because none of the host's leads there.
+        let host = if b.routed { String::new() } else { host.to_string() };
         format!("{}:{host}{from}\n", b.host_text())
     };
     let text: String = match wanted {
@@ -83,7 +85,8 @@ fn specs(args: &PortChangeArgs) -> Result<Vec<PortSpec>> {
 fn told(answer: &Answer) {
     let range = |(from, to): (u16, u16)| if from == to { from.to_string() } else { format!("{from}-{to}") };
     let line = |b: &PortBinding| {
-        format!("{}/{} -> {}:{}\n", range(b.container), protocol(b.proto), b.host_text(), range(b.host))
+        let host = if b.routed { String::new() } else { range(b.host) };
+        format!("{}/{} -> {}:{host}\n", range(b.container), protocol(b.proto), b.host_text())
     };
     super::out(&answer.bindings.iter().map(line).collect::<String>());
 }

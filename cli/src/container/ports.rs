@@ -154,7 +154,7 @@ mod tests {
 
     fn binding(host_ip: &str, host: (u16, u16), container: (u16, u16)) -> PortBinding {
         let host_ip = host_ip.parse().expect("an address");
-        PortBinding { host_ip, host, container, proto: Proto::Tcp, iface: None, from: Vec::new() }
+        PortBinding { host_ip, host, container, proto: Proto::Tcp, iface: None, from: Vec::new(), routed: false }
     }
 
     #[test]

@@ -117,7 +117,8 @@ pub fn ports_text(view: &View) -> String {
     let range = |(from, to): (u16, u16)| if from == to { from.to_string() } else { format!("{from}-{to}") };
     let mut texts: Vec<String> = Vec::new();
     let mut published = std::collections::HashSet::new();
-    for b in &view.bindings {
+    // Routed ones are reached at the container itself: shown as exposed, like Docker does.
+    for b in view.bindings.iter().filter(|b| !b.routed) {
         let proto = super::request::network::protocol(b.proto);
         let from: String = b.from.iter().map(|net| format!(" from {net}")).collect();
         texts.push(format!("{}:{}->{}/{proto}{from}", b.host_text(), range(b.host), range(b.container)));

@@ -3,19 +3,22 @@
 //! Consecutive netlink steps of one place go out as one batch; the acknowledgement's sequence number
 //! says which step the kernel refused. Nothing is decided here.
 
+mod bridge_device;
 pub(crate) mod vlan;
+
+pub(crate) use bridge_device::{create_bridge, existing_bridge, join_vlan, mend_bridge, remove_bridge};
 
 use crate::dhcp::{self, Dhcp, Lease};
 use crate::dns;
 use crate::driver::bridge;
 use crate::egress;
 use crate::firewall;
-use crate::model::{Endpoint, Network};
+use crate::model::Endpoint;
 use crate::networks::{BridgeOptions, is_predefined, write_json};
 use crate::nl::{self, Batch, Failure, Socket, Visit};
 use crate::rate;
 use crate::sandbox::{Published, Sandbox, SandboxPlan};
-use crate::step::Step;
+use crate::step::{Step, Veth};
 use ipnetwork::IpNetwork;
 use plan::{Action, Error, Journal, Mark, Result, ResultExt, Site};
 use std::io::Write;
@@ -105,6 +108,7 @@ impl SandboxPlan {
             | Step::RestrictEgress(_)
             | Step::DeviceRoute { .. }
             | Step::SetMac { .. }
+            | Step::StaticRoute { .. }
             | Step::DnsServer => unreachable!("these happen inside the namespace"),
         }
         .map_err(told)
@@ -113,7 +117,7 @@ impl SandboxPlan {
     fn plug(&mut self, steps: &[Step], range: Range<usize>, netns: BorrowedFd<'_>) -> Result<()> {
         let route = self.route.as_mut().expect("a plan with bridge networks has its sockets");
         let mut batch = Batch::new();
-        for i in range {
+        for i in range.clone() {
             let Step::CreateVeth(veth) = &steps[i] else { continue };
             let index = route.ifindex(&veth.bridge)?.ok_or_else(|| {
                 Error::system(format!("bridge {} disappeared", veth.bridge))
@@ -122,7 +126,13 @@ impl SandboxPlan {
             })?;
             batch.add_veth(i, veth, index, netns);
         }
-        route.run(batch)?.map_err(|f| refused(steps, &f))
+        route.run(batch)?.map_err(|f| refused(steps, &f))?;
+        for i in range {
+            if let Step::CreateVeth(Veth { host, vlan: Some(vlan), .. }) = &steps[i] {
+                join_vlan(route, host, *vlan).map_err(|e| e.with_step(steps[i].line()))?;
+            }
+        }
+        Ok(())
     }
 
     /// At the host's end of a cable.
@@ -243,9 +253,11 @@ pub(crate) fn address_and_routes(
     new: Option<&Lease>,
     endpoints: &[Endpoint],
 ) -> Result<()> {
-    if let Some(old) = old {
+    if let Some(old) = old
+        && let Ok(address) = IpNetwork::new(old.ip.into(), old.prefix)
+    {
         let mut batch = Batch::new();
-        batch.delete_address(0, index, old.ip, old.prefix);
+        batch.delete_address(0, index, address);
         match route.run(batch)? {
             Err(f) if f.errno != libc::EADDRNOTAVAIL => return Err(f.error(format!("take back {}", old.ip))),
             _ => {}
@@ -259,8 +271,8 @@ pub(crate) fn address_and_routes(
     }
     for step in bridge::routes(endpoints) {
         match step {
-            Step::DefaultRoute { gateway, ifname } => {
-                route.ifindex(&ifname)?.into_iter().for_each(|at| batch.default_route(0, at, gateway));
+            Step::DefaultRoute { gateway, ifname, metric } => {
+                route.ifindex(&ifname)?.into_iter().for_each(|at| batch.default_route(0, at, gateway, metric));
             }
             Step::DeviceRoute { ifname, ipv6 } => {
                 route.ifindex(&ifname)?.into_iter().for_each(|at| batch.device_route(0, at, ipv6));
@@ -296,7 +308,10 @@ fn inner(route: &Socket, steps: &[Step], range: Range<usize>) -> Result<Batch> {
                 }
                 batch.link_up(i, at);
             }
-            Step::DefaultRoute { gateway, ifname } => batch.default_route(i, index(ifname)?, *gateway),
+            Step::DefaultRoute { gateway, ifname, metric } => {
+                batch.default_route(i, index(ifname)?, *gateway, *metric);
+            }
+            Step::StaticRoute { route, ifname } => batch.static_route(i, index(ifname)?, route),
             Step::LimitRate { ifname, bits, .. } => batch.limit_rate(i, index(ifname)?, *bits, rate::bucket(*bits)),
             Step::DeviceRoute { ifname, ipv6 } => batch.device_route(i, index(ifname)?, *ipv6),
             // Settings and sockets are not netlink's; the rest happens outside.
@@ -326,9 +341,15 @@ pub(crate) fn refused(steps: &[Step], failure: &Failure) -> Error {
         (Step::CreateVeth(_), libc::EOPNOTSUPP) => {
             e.with_hint("this kernel has no veth: modprobe veth, or enable CONFIG_VETH")
         }
-        // A bridge has 1023 ports: BR_PORT_BITS is 10.
+        // BR_PORT_BITS is 10. The kernel counts them anyway, so nobody else does on the way to a
+        // start; but its words ("exchange full") help nobody.
         (Step::CreateVeth(v), libc::EXFULL) => {
-            e.with_hint(format!("{} is full (1023 containers): spread them over several networks", v.bridge))
+            Error::conflict(format!("bridge {} is full: a Linux bridge has at most 1023 ports", v.bridge))
+                .with_step(step.line())
+                .with_hint(
+                    "give further containers another network (rrun network create NAME); \
+                     with -o gateway_mode_ipv4=routed both networks reach each other's published ports without NAT",
+                )
         }
         (Step::LimitRate { .. }, libc::ENOENT | libc::EOPNOTSUPP) => {
             e.with_hint("this kernel has no token bucket: modprobe sch_tbf, or enable CONFIG_NET_SCH_TBF")
@@ -339,55 +360,12 @@ pub(crate) fn refused(steps: &[Step], failure: &Failure) -> Error {
         (Step::ConfigureInterface { .. }, libc::EADDRINUSE) => e.with_hint(
             "another ipvlan device on the same parent has this address: give the network an --ip-range of its own",
         ),
+        (Step::StaticRoute { .. }, libc::EEXIST) => e.with_hint("two routes to the same place: give one a metric"),
         (Step::ConfigureInterface { .. }, libc::EACCES | libc::EOPNOTSUPP) => {
             e.with_hint("IPv6 is switched off in this kernel: use a network without --ipv6")
         }
         _ => e,
     }
-}
-
-/// The network's bridge with its addresses, up; `true` when it was not there before.
-pub(crate) fn create_bridge(route: &mut Socket, network: &Network) -> Result<bool> {
-    let options = BridgeOptions::of(network);
-    let name = options.bridge_name(&network.id);
-    let doing = || format!("create bridge {name}");
-    let mut batch = Batch::new();
-    batch.add_bridge(0, &name, bridge::mac(&network.id, "gateway"), options.mtu);
-    let created = match route.run(batch)? {
-        Ok(()) => true,
-        Err(f) if f.errno == libc::EEXIST => false,
-        Err(f) if f.errno == libc::EOPNOTSUPP => {
-            return Err(f
-                .error(doing())
-                .with_hint("this kernel has no bridges: modprobe bridge, or enable CONFIG_BRIDGE"));
-        }
-        Err(f) => return Err(f.error(doing())),
-    };
-    let index = route.ifindex(&name)?.ok_or_else(|| {
-        Error::system(format!("bridge {name} disappeared")).with_hint("something removed it a moment ago; try again")
-    })?;
-    // So that the host reaches 127.0.0.1 publishes: packets from 127.0.0.1 may leave here, to be
-    // masqueraded. The firewall drops what claims to go there.
-    sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
-    if network.enable_ipv6 {
-        sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "0")?;
-        sysctl(&format!("ipv6/conf/{name}/accept_ra"), "0")?;
-        // Until its link-local address has been checked for duplicates (up to two seconds), the
-        // bridge could not look for the containers behind it.
-        sysctl(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
-    } else {
-        sysctl_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-    }
-    let mut batch = Batch::new();
-    for address in network.pools.iter().filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok()) {
-        batch.add_address(0, index, address);
-    }
-    batch.link_up(1, index);
-    route.run(batch)?.map_err(|f| match f.tag {
-        0 => f.error(format!("give bridge {name} its addresses")),
-        _ => f.error(format!("bring bridge {name} up")),
-    })?;
-    Ok(created)
 }
 
 /// Makes the host a router.
@@ -429,7 +407,7 @@ fn tune(settings: &[(String, String)]) -> Result<()> {
 }
 
 /// One setting of the network namespace this thread is in.
-fn sysctl(key: &str, value: &str) -> Result<()> {
+pub(crate) fn sysctl(key: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{key}");
     std::fs::OpenOptions::new()
         .write(true)
@@ -439,7 +417,7 @@ fn sysctl(key: &str, value: &str) -> Result<()> {
 }
 
 /// As [`sysctl`]; a kernel without IPv6 has nothing to switch off.
-fn sysctl_if_there(key: &str, value: &str) -> Result<()> {
+pub(crate) fn sysctl_if_there(key: &str, value: &str) -> Result<()> {
     match sysctl(key, value) {
         Err(e) if e.errno == Some(libc::ENOENT) => Ok(()),
         other => other,

@@ -2,11 +2,13 @@
 
 use crate::firewall::{Element, network_elements};
 use crate::model::{Endpoint, Network, PortBinding};
-use crate::networks::BridgeOptions;
+use crate::networks::{BridgeOptions, GatewayMode};
 use crate::publish::Target;
 use crate::sandbox::link_local;
+use crate::static_route::Via;
 use crate::step::{Step, Veth};
 use ipnetwork::IpNetwork;
+use plan::{Error, Result};
 use std::net::IpAddr;
 
 /// What the host looks like, as far as the recipe depends on it.
@@ -57,15 +59,29 @@ pub fn prepare(network: &Network, facts: Facts) -> Vec<Step> {
             network: network.name.clone(),
             bridge: options.bridge_name(&network.id),
             addresses: gateways(network),
-            mtu: options.mtu,
+            mtu: mtu(network),
+            vlan: options.vlan,
+            vrf: options.vrf,
         });
     }
     steps
 }
 
-/// The gateway's addresses, with their prefixes.
-fn gateways(network: &Network) -> Vec<IpNetwork> {
-    network.pools.iter().filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok()).collect()
+/// The gateway's addresses, with their prefixes, as far as the bridge has them.
+pub fn gateways(network: &Network) -> Vec<IpNetwork> {
+    let options = BridgeOptions::of(network);
+    let on_bridge = |subnet: &IpNetwork| {
+        options.mode(subnet.is_ipv6()) != GatewayMode::Isolated
+            && !options.unmanaged
+            && !(subnet.is_ipv4() && options.inhibit_ipv4)
+    };
+    let pools = network.pools.iter().filter(|p| on_bridge(&p.subnet));
+    pools.filter_map(|p| IpNetwork::new(p.gateway?, p.subnet.prefix()).ok()).collect()
+}
+
+/// Of the bridge and of every interface on it; `None`: the kernel's 1500.
+pub fn mtu(network: &Network) -> Option<u32> {
+    BridgeOptions::of(network).mtu.or(network.inherited_mtu)
 }
 
 /// The cable.
@@ -76,11 +92,13 @@ pub fn plug(network: &Network, endpoint: &Endpoint, mac: [u8; 6], facts: Facts) 
         peer: endpoint.ifname.clone(),
         bridge: options.bridge_name(&network.id),
         mac,
-        mtu: options.mtu,
-        isolated: !options.icc,
+        mtu: mtu(network),
+        isolated: !options.icc && !options.unmanaged,
+        // A bridge of ours gives every port its VLAN by itself.
+        vlan: options.vlan.filter(|_| options.unmanaged),
         // With br_netfilter a container that connects to its own published port has its packets
         // rewritten while they are still frames, and they must leave by the port they came in.
-        hairpin: facts.br_netfilter,
+        hairpin: facts.br_netfilter && !options.unmanaged,
     })
 }
 
@@ -115,24 +133,31 @@ pub fn ask(endpoint: &Endpoint) -> Option<Step> {
 /// The endpoint that the default route goes through, for one family: the highest priority, then the
 /// first name, never an internal network.
 pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
-    way_out(endpoints.iter(), ipv6)
+    best(endpoints, ipv6, |e| !e.no_default_route)
 }
 
-/// The same among those that ports can be published through: an address from the network's own DHCP
-/// server is not the host's to redirect to, and on a device without a bridge nothing is. Answers
-/// leave by the default route, so it must be the one that leads there.
-fn publishing_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
-    way_out(endpoints.iter().filter(|e| ipv6 || e.dhcp.is_none()), ipv6).filter(|e| e.is_bridged())
-}
-
-fn way_out<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, ipv6: bool) -> Option<&'a Endpoint> {
+fn best(endpoints: &[Endpoint], ipv6: bool, may: impl Fn(&Endpoint) -> bool) -> Option<&Endpoint> {
     endpoints
-        .filter(|e| e.leads_out(ipv6))
+        .iter()
+        .filter(|e| e.leads_out(ipv6) && may(e))
         .min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network.cmp(&b.network)))
 }
 
+/// The endpoint that ports are published through, for one family. Answers leave by the default route,
+/// so it must be the one that leads there; without one, any that a static route may lead back through.
+/// Not one on a device without a bridge or on somebody else's bridge, and an address from the network's
+/// own DHCP server is not the host's to redirect to.
+pub fn publishing_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
+    let redirectable = |e: &Endpoint| ipv6 || e.dhcp.is_none();
+    let ours = |e: &Endpoint| e.is_bridged() && !e.unmanaged;
+    match best(endpoints, ipv6, |e| redirectable(e) && !e.no_default_route) {
+        Some(e) => Some(e).filter(|e| ours(e)),
+        None => best(endpoints, ipv6, |e| redirectable(e) && ours(e)),
+    }
+}
+
 /// The same for whichever family has one: IPv4 first.
-pub fn any_gateway_endpoint(endpoints: &[Endpoint]) -> Option<&Endpoint> {
+pub fn any_publishing_endpoint(endpoints: &[Endpoint]) -> Option<&Endpoint> {
     publishing_endpoint(endpoints, false).or_else(|| publishing_endpoint(endpoints, true))
 }
 
@@ -145,7 +170,7 @@ pub fn routes(endpoints: &[Endpoint]) -> Vec<Step> {
             let gateway = if ipv6 { e.gateway6.map(IpAddr::V6) } else { e.gateway4.map(IpAddr::V4) };
             let ifname = e.ifname.clone();
             Some(match gateway {
-                Some(gateway) => Step::DefaultRoute { gateway, ifname },
+                Some(gateway) => Step::DefaultRoute { gateway, ifname, metric: e.metric },
                 None => Step::DeviceRoute { ifname, ipv6 },
             })
         })
@@ -160,8 +185,54 @@ pub fn target(endpoints: &[Endpoint]) -> Target {
     }
 }
 
+/// The static routes of networks and container, each through the interface that its gateway is on.
+pub fn static_routes(endpoints: &[Endpoint]) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for e in endpoints {
+        for route in &e.routes {
+            let through = match route.via {
+                Via::Gateway(gateway) => endpoints.iter().find(|e| on_link(e, gateway)).unwrap_or(e),
+                _ => e,
+            };
+            steps.push(Step::StaticRoute { route: *route, ifname: through.ifname.clone() });
+        }
+    }
+    steps
+}
+
+/// A route's gateway must be on one of the container's subnets.
+pub fn check_routes(endpoints: &[Endpoint]) -> Result<()> {
+    // What a DHCP server will say is not known yet.
+    if endpoints.iter().any(|e| e.dhcp.is_some()) {
+        return Ok(());
+    }
+    for route in endpoints.iter().flat_map(|e| &e.routes) {
+        if let Via::Gateway(gateway) = route.via
+            && !endpoints.iter().any(|e| on_link(e, gateway))
+        {
+            return Err(Error::invalid(format!("no network of this container contains route gateway {gateway}"))
+                .with_hint("a gateway must be an address of a network that the container is on"));
+        }
+    }
+    Ok(())
+}
+
+/// Is this address on the endpoint's own subnet?
+pub fn on_link(e: &Endpoint, ip: IpAddr) -> bool {
+    let own = if ip.is_ipv4() { e.ipv4.map(IpAddr::V4) } else { e.ipv6.map(IpAddr::V6) };
+    let prefix = if ip.is_ipv4() { e.prefix4 } else { e.prefix6 };
+    own.and_then(|own| IpNetwork::new(own, prefix).ok()).is_some_and(|net| net.contains(ip))
+}
+
+/// An unmanaged network without its bridge.
+pub fn missing(network: &str, bridge: &str) -> Error {
+    Error::system(format!("bridge {bridge} of unmanaged network {network} does not exist"))
+        .with_hint(format!("rrun does not make it: ip link add {bridge} type bridge && ip link set {bridge} up"))
+}
+
 /// The elements that send published ports to the container: each binding to the address of its own
-/// family, where the container has one. The monitor relays the others.
+/// family, where the container has one. The monitor relays the others. Of a routed network the
+/// container's own ports are opened instead; where somebody is trusted, both.
 pub fn published(endpoints: &[Endpoint], bindings: &[PortBinding]) -> Vec<Element> {
     let target = target(endpoints);
     let (target4, target6) = (target.ipv4.map(IpAddr::V4), target.ipv6.map(IpAddr::V6));
@@ -169,7 +240,16 @@ pub fn published(endpoints: &[Endpoint], bindings: &[PortBinding]) -> Vec<Elemen
         .iter()
         // [::1] cannot leave the loopback: no element could ever match.
         .filter(|b| !(b.host_ip.is_ipv6() && b.host_ip.is_loopback()))
-        .filter_map(|b| Some(Element::published(b, if b.host_ip.is_ipv4() { target4? } else { target6? })))
+        .filter_map(|b| {
+            let ipv4 = b.host_ip.is_ipv4();
+            let target = if ipv4 { target4? } else { target6? };
+            let mut elements = if b.routed { Vec::new() } else { Element::published(b, target) };
+            let trusted = publishing_endpoint(endpoints, !ipv4).is_some_and(|e| e.trusted);
+            if b.routed || trusted && b.iface.is_none() && !b.host_ip.is_loopback() {
+                elements.extend(Element::open(b, target));
+            }
+            Some(elements)
+        })
         .flatten()
         .collect()
 }

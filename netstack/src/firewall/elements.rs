@@ -109,6 +109,30 @@ impl Element {
         Element::new(set, vec![Value::Net(subnet)], None)
     }
 
+    /// Packets from this subnet to the world carry this address of the host.
+    pub fn outbound(subnet: ipnetwork::IpNetwork, source: IpAddr) -> Element {
+        let map = if subnet.is_ipv4() { "outbound4" } else { "outbound6" };
+        Element::new(map, vec![Value::Net(subnet)], Some(Value::ip(source)))
+    }
+
+    /// … but published ports may be addressed through `interface`.
+    pub fn trusted(subnet: ipnetwork::IpNetwork, interface: &str) -> Element {
+        let set = if subnet.is_ipv4() { "trusted4" } else { "trusted6" };
+        Element::new(set, vec![Value::Net(subnet), Value::Name(interface.into())], None)
+    }
+
+    /// Whoever has a route to this subnet may address all of it.
+    pub fn unprotected(subnet: ipnetwork::IpNetwork) -> Element {
+        let set = if subnet.is_ipv4() { "unprotected4" } else { "unprotected6" };
+        Element::new(set, vec![Value::Net(subnet)], None)
+    }
+
+    /// Whoever has a route to this subnet may address its published ports.
+    pub fn routed(subnet: ipnetwork::IpNetwork) -> Element {
+        let set = if subnet.is_ipv4() { "routed4" } else { "routed6" };
+        Element::new(set, vec![Value::Net(subnet)], None)
+    }
+
     // ---- what there is to say about a published port ----------------------------------------
 
     /// The elements that send `binding` to the container's `target`, of the same address family.
@@ -150,6 +174,15 @@ impl Element {
         addresses.chain(ports).collect()
     }
 
+    /// The elements that open the container's own ports of `binding`, at its address: one for each source.
+    pub fn open(binding: &PortBinding, container: IpAddr) -> Vec<Element> {
+        let set = if container.is_ipv4() { "open4" } else { "open6" };
+        let ports = Value::Ports(binding.container.0, binding.container.1);
+        let key = |source| vec![source, Value::ip(container), Value::Proto(binding.proto), ports.clone()];
+        let sources = sources(binding, container.is_ipv6()).into_iter();
+        sources.map(|source| Element::new(set, key(source), None)).collect()
+    }
+
     /// As [`Element::published`], of a binding with sources or an interface: an element for each source.
     fn narrowed(binding: &PortBinding, target: IpAddr) -> Vec<Element> {
         let six = target.is_ipv6();
@@ -159,19 +192,12 @@ impl Element {
             (false, true) => ["publish4_iface", "publish4_iface_port"],
             (true, true) => ["publish6_iface", "publish6_iface_port"],
         };
-        let everybody = || {
-            let any: IpAddr = if six { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-            Value::Net(ipnetwork::IpNetwork::new(any, 0).expect("every address has a /0"))
-        };
-        let sources: Vec<Value> = match binding.from.as_slice() {
-            [] => vec![everybody()],
-            from => from.iter().map(|net| Value::Net(*net)).collect(),
-        };
+        let sources = sources(binding, six);
         let key = |source: &Value, ports: (u16, u16)| {
             let (source, proto, ports) = (source.clone(), Value::Proto(binding.proto), Value::Ports(ports.0, ports.1));
             match &binding.iface {
                 Some(iface) => vec![Value::Name(iface.clone()), source, proto, ports],
-                None if binding.host_ip.is_unspecified() => vec![source, everybody(), proto, ports],
+                None if binding.host_ip.is_unspecified() => vec![source, everybody(six), proto, ports],
                 None => vec![source, Value::Net(binding.host_ip.into()), proto, ports],
             }
         };
@@ -187,14 +213,20 @@ impl Element {
         all
     }
 
-    /// Of an element that leads published ports to a container: protocol, host ports, container.
+    /// Does it change destinations (or only let through what is addressed right)?
+    pub fn translates(&self) -> bool {
+        self.data.is_some()
+    }
+
+    /// Of an element that leads published ports to a container: protocol, ports as addressed, container.
     pub fn translation(&self) -> Option<(Proto, (u16, u16), IpAddr)> {
         if !self.shape.counter {
             return None;
         }
-        let to = match self.data {
-            Some(Value::V4(ip)) => ip.into(),
-            Some(Value::V6(ip)) => ip.into(),
+        // An open port is the container's own: its address is part of the key.
+        let to = match self.data.as_ref().or_else(|| self.key.get(1)) {
+            Some(Value::V4(ip)) => IpAddr::from(*ip),
+            Some(Value::V6(ip)) => IpAddr::from(*ip),
             _ => return None,
         };
         match self.key.as_slice() {
@@ -230,6 +262,20 @@ impl Element {
             counter: self.shape.counter,
             timeout: None,
         }
+    }
+}
+
+/// Every address of a family.
+fn everybody(six: bool) -> Value {
+    let any: IpAddr = if six { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    Value::Net(ipnetwork::IpNetwork::new(any, 0).expect("every address has a /0"))
+}
+
+/// From where a binding may be used.
+fn sources(binding: &PortBinding, six: bool) -> Vec<Value> {
+    match binding.from.as_slice() {
+        [] => vec![everybody(six)],
+        from => from.iter().map(|net| Value::Net(*net)).collect(),
     }
 }
 
@@ -342,7 +388,7 @@ mod tests {
 
     fn binding(host_ip: &str, host: (u16, u16), container: (u16, u16)) -> PortBinding {
         let host_ip = host_ip.parse().unwrap();
-        PortBinding { host_ip, host, container, proto: Proto::Tcp, iface: None, from: Vec::new() }
+        PortBinding { host_ip, host, container, proto: Proto::Tcp, iface: None, from: Vec::new(), routed: false }
     }
 
     fn texts(elements: &[Element]) -> Vec<String> {

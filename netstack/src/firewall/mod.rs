@@ -11,7 +11,7 @@ pub use elements::Element;
 use ruleset::Begin;
 
 use crate::model::{Network, Proto};
-use crate::networks::BridgeOptions;
+use crate::networks::{BridgeOptions, GatewayMode};
 use crate::nl::{self, Failure, NftBatch, Socket};
 use plan::{Error, Result};
 use std::io::Write;
@@ -97,10 +97,13 @@ fn try_nft(args: &[&str], input: &str) -> std::io::Result<Output> {
     nft.wait_with_output()
 }
 
-/// What the rules must know about a bridge network. The first element is the network's mark: where
+/// What the rules must know about a bridge network: nothing about an unmanaged one. The first element is the network's mark: where
 /// it is in the kernel, the table and the rest are too.
 pub fn network_elements(network: &Network) -> Vec<Element> {
     let options = BridgeOptions::of(network);
+    if options.unmanaged {
+        return Vec::new();
+    }
     let bridge = options.bridge_name(&network.id);
     let mut all = vec![Element::bridge(&bridge)];
     if options.icc {
@@ -110,14 +113,27 @@ pub fn network_elements(network: &Network) -> Vec<Element> {
         all.push(Element::internal(&bridge));
     }
     for pool in &network.pools {
-        all.push(Element::home(pool.subnet, &bridge));
-        if options.masquerade && !network.internal {
-            all.push(Element::masqueraded(pool.subnet));
+        let subnet = pool.subnet;
+        all.push(Element::home(subnet, &bridge));
+        if network.internal {
+            all.push(Element::no_direct(subnet));
+            continue;
         }
-        // Without masquerade the answers of the world are addressed to the containers themselves;
-        // chain forward still lets in nothing else.
-        if options.masquerade || network.internal {
-            all.push(Element::no_direct(pool.subnet));
+        let mode = options.mode(subnet.is_ipv6());
+        match mode {
+            GatewayMode::Routed => all.push(Element::routed(subnet)),
+            GatewayMode::NatUnprotected => all.push(Element::unprotected(subnet)),
+            // Without masquerade the answers of the world are addressed to the containers
+            // themselves; chain forward still lets in nothing else.
+            GatewayMode::Nat | GatewayMode::Isolated if options.masquerade => all.push(Element::no_direct(subnet)),
+            GatewayMode::Nat | GatewayMode::Isolated => {}
+        }
+        all.extend(options.trusted.iter().map(|interface| Element::trusted(subnet, interface)));
+        if options.masquerade && mode != GatewayMode::Routed {
+            all.push(match options.outbound(subnet.is_ipv6()) {
+                Some(source) => Element::outbound(subnet, source),
+                None => Element::masqueraded(subnet),
+            });
         }
     }
     all
@@ -157,7 +173,7 @@ pub fn add(socket: &mut Socket, elements: &[Element]) -> Result<std::result::Res
 /// or not at all. (A TCP connection has an end: a new one is looked up anew.)
 pub fn publish(socket: &mut Socket, elements: &[Element]) -> Result<()> {
     add(socket, elements)?.map_err(|f| f.error("publish ports in firewall table inet rrun"))?;
-    for (proto, ports, to) in elements.iter().filter_map(Element::translation) {
+    for (proto, ports, to) in elements.iter().filter(|e| e.translates()).filter_map(Element::translation) {
         if proto == Proto::Udp {
             nl::forget_flows(socket, proto, ports, nl::Towards::Anything { ipv4: to.is_ipv4() })?;
         }
@@ -213,7 +229,10 @@ pub fn delete(socket: &mut Socket, elements: &[Element]) -> Result<()> {
 
 /// Does the kernel's table know this network? `None`: not allowed to ask.
 pub fn has_network(socket: &mut Socket, network: &Network) -> Result<Option<bool>> {
-    has(socket, &network_elements(network).swap_remove(0))
+    match network_elements(network).first() {
+        Some(mark) => has(socket, mark),
+        None => Ok(Some(true)),
+    }
 }
 
 /// Is this element in the kernel? `None`: not allowed to ask.
@@ -228,8 +247,10 @@ pub fn is_loaded(socket: &mut Socket) -> Result<Option<bool>> {
 
 /// Both questions at once: is the table there, does it know this network?
 pub fn knows(socket: &mut Socket, network: &Network) -> Result<(Option<bool>, Option<bool>)> {
-    let network = network_elements(network).swap_remove(0);
-    let [table, network] = socket.have_elements(TABLE, [&Element::stamp().lower(), &network.lower()])?;
+    let Some(mark) = network_elements(network).into_iter().next() else {
+        return Ok((is_loaded(socket)?, Some(true)));
+    };
+    let [table, network] = socket.have_elements(TABLE, [&Element::stamp().lower(), &mark.lower()])?;
     Ok((asked(table)?, asked(network)?))
 }
 

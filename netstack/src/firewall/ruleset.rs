@@ -9,12 +9,13 @@ use super::sets::{Family, Field, SETS, Shape};
 use super::{LAYOUT, TABLE};
 use nftables::batch::Batch;
 use nftables::expr::{
-    CT, Expression, Fib, FibFlag, FibResult, Map, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix,
+    CT, Expression, Fib, FibFlag, FibResult, Map, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, RT,
+    RTKey, TcpOption,
 };
 use nftables::schema::{
     self, Chain, FlushObject, NfCmd, NfListObject, Nftables, Rule, SetFlag, SetType, SetTypeValue, Table,
 };
-use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Match, NAT, NATFamily, Operator, Statement};
+use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use std::collections::HashSet;
 
@@ -60,6 +61,7 @@ pub fn ruleset(begin: &Begin) -> Nftables<'static> {
     b.stamp();
     addressed_past_the_rules(&mut b);
     forwarded(&mut b);
+    clamped(&mut b);
     to_the_host(&mut b);
     published(&mut b);
     leaving(&mut b);
@@ -80,10 +82,19 @@ fn addressed_past_the_rules(b: &mut Builder) {
         vec![is(meta(MetaKey::Iifname), set("bridges")), accept()],
         "from our own networks: chain forward keeps those apart",
     );
-    for (daddr, subnets) in [(ip("daddr"), "no_direct4"), (ip6("daddr"), "no_direct6")] {
+    for (daddr, [subnets, trusted]) in
+        [(ip("daddr"), ["no_direct4", "trusted4"]), (ip6("daddr"), ["no_direct6", "trusted6"])]
+    {
+        let through = concat(vec![daddr.clone(), meta(MetaKey::Iifname)]);
         rule(
             b,
-            vec![is(daddr, set(subnets)), is_not(fib(&[FibFlag::Daddr]), text("local")), counter(), drop()],
+            vec![
+                is(daddr, set(subnets)),
+                is_not(fib(&[FibFlag::Daddr]), text("local")),
+                is_not(through, set(trusted)),
+                counter(),
+                drop(),
+            ],
             "containers are reached through published ports only, not by a route to their subnet",
         );
     }
@@ -101,6 +112,37 @@ fn forwarded(b: &mut Builder) {
         vec![is(ct("status"), text("dnat")), accept()],
         "its destination was translated: it came through a published port",
     );
+    for (saddr, daddr, icmp, v) in [(ip("saddr"), ip("daddr"), "icmp", 0), (ip6("saddr"), ip6("daddr"), "ipv6-icmp", 1)]
+    {
+        let of = |names: [&'static str; 2]| set(names[v]);
+        b.rule(
+            "published_only",
+            vec![is(daddr.clone(), of(["unprotected4", "unprotected6"])), accept()],
+            "gateway mode nat-unprotected: whoever has a route may come in",
+        );
+        b.rule(
+            "published_only",
+            vec![is(daddr.clone(), of(["routed4", "routed6"])), is(meta(MetaKey::L4proto), text(icmp)), accept()],
+            "gateway mode routed: containers answer to ping",
+        );
+        let through = concat(vec![daddr.clone(), meta(MetaKey::Iifname)]);
+        b.rule(
+            "published_only",
+            vec![
+                is(daddr.clone(), of(["no_direct4", "no_direct6"])),
+                is_not(through, of(["trusted4", "trusted6"])),
+                counter(),
+                drop(),
+            ],
+            "this port is not published, or was addressed past its publication",
+        );
+        let port = concat(vec![saddr, daddr, meta(MetaKey::L4proto), payload("th", "dport")]);
+        b.rule(
+            "published_only",
+            vec![is(port, of(["open4", "open6"])), accept()],
+            "a published container port, of a routed network or through a trusted interface",
+        );
+    }
     b.rule("published_only", vec![counter(), drop()], "this port is not published");
     b.chain("closed");
     b.rule("closed", vec![counter(), drop()], "internal network");
@@ -119,6 +161,25 @@ fn forwarded(b: &mut Builder) {
         vec![is(meta(MetaKey::Oifname), set("bridges")), goto("published_only")],
         "into a network of ours, from outside or from another network",
     );
+}
+
+/// Paths whose narrow links drop what is too big without saying so.
+fn clamped(b: &mut Builder) {
+    b.base("mangle_forward", NfChainType::Filter, NfHook::Forward, -150);
+    for interface in [MetaKey::Iifname, MetaKey::Oifname] {
+        let size = named(NamedExpression::TcpOption(TcpOption { name: "maxseg".into(), field: Some("size".into()) }));
+        let mtu = named(NamedExpression::RT(RT { key: RTKey::MTU, family: None }));
+        let flags = Match { left: payload("tcp", "flags"), right: text("syn"), op: Operator::IN };
+        b.rule(
+            "mangle_forward",
+            vec![
+                is(meta(interface), set("bridges")),
+                Statement::Match(flags),
+                Statement::Mangle(Mangle { key: size, value: mtu }),
+            ],
+            "TCP segments fit the narrower of the two ways, whatever the ends believe",
+        );
+    }
 }
 
 fn to_the_host(b: &mut Builder) {
@@ -218,6 +279,16 @@ fn leaving(b: &mut Builder) {
                 masquerade(),
             ],
             "a hairpin: out to the host's port and back into the same network; without this the answer would take the short way and not be recognised",
+        );
+    }
+    for (saddr, family, map) in [(ip("saddr"), NATFamily::IP, "outbound4"), (ip6("saddr"), NATFamily::IP6, "outbound6")]
+    {
+        let source = Some(lookup(saddr, map.into()));
+        let snat = Statement::SNAT(Some(NAT { addr: source, family: Some(family), port: None, flags: None }));
+        b.rule(
+            "nat_postrouting",
+            vec![is_not(meta(MetaKey::Oifname), set("bridges")), snat],
+            "out into the world under the address that the network chose",
         );
     }
     for (saddr, subnets) in [(ip("saddr"), "masquerade4"), (ip6("saddr"), "masquerade6")] {

@@ -96,10 +96,52 @@ pub const SETS: &[Shape] = &[
         interval: true,
         ..set("masquerade6", Family::V6, &[Net], "subnets that leave under the address of the host")
     },
+    Shape {
+        interval: true,
+        data: Some(Addr4),
+        ..set("outbound4", Family::V4, &[Net], "subnets that leave under an address of their own")
+    },
+    Shape {
+        interval: true,
+        data: Some(Addr6),
+        ..set("outbound6", Family::V6, &[Net], "subnets that leave under an address of their own")
+    },
     Shape { interval: true, ..set("home4", Family::V4, &[Net, Ifname], "which subnet lives on which bridge") },
     Shape { interval: true, ..set("home6", Family::V6, &[Net, Ifname], "which subnet lives on which bridge") },
     Shape { interval: true, ..set("no_direct4", Family::V4, &[Net], "subnets nobody outside may address") },
     Shape { interval: true, ..set("no_direct6", Family::V6, &[Net], "subnets nobody outside may address") },
+    Shape {
+        interval: true,
+        ..set("trusted4", Family::V4, &[Net, Ifname], "except through these interfaces, and published ports only")
+    },
+    Shape {
+        interval: true,
+        ..set("trusted6", Family::V6, &[Net, Ifname], "except through these interfaces, and published ports only")
+    },
+    Shape { interval: true, ..set("unprotected4", Family::V4, &[Net], "subnets whose every port may be addressed") },
+    Shape { interval: true, ..set("unprotected6", Family::V6, &[Net], "subnets whose every port may be addressed") },
+    Shape { interval: true, ..set("routed4", Family::V4, &[Net], "subnets without NAT: ping, and published ports") },
+    Shape { interval: true, ..set("routed6", Family::V6, &[Net], "subnets without NAT: ping, and published ports") },
+    Shape {
+        interval: true,
+        counter: true,
+        ..set(
+            "open4",
+            Family::V4,
+            &[Net, Addr4, Proto, Ports],
+            "published container ports that may be addressed directly",
+        )
+    },
+    Shape {
+        interval: true,
+        counter: true,
+        ..set(
+            "open6",
+            Family::V6,
+            &[Net, Addr6, Proto, Ports],
+            "published container ports that may be addressed directly",
+        )
+    },
     publish(
         "publish4_addr",
         Family::V4,

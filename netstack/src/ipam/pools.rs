@@ -4,51 +4,61 @@ use super::bounds;
 use ipnetwork::IpNetwork;
 use plan::{Error, Kind, Result};
 
-/// Something already using addresses: a network of ours or a route of the host.
+/// Something already using addresses.
 #[derive(Clone, Debug)]
 pub struct Taken {
     pub net: IpNetwork,
-    /// `network front`, `the host's route to 10.0.0.0/8`.
+    /// `network front`, `the host's route to 10.0.0.0/8 on tun0`.
     pub by: String,
-    /// A route only keeps automatic choices away; an explicit subnet may overlap it.
-    pub route: bool,
+    pub owner: Owner,
 }
 
-/// Base and prefix length of what is cut from it, as `--default-address-pool` has it: 31 IPv4
-/// networks.
+/// How close it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// A network of ours.
+    Network,
+    /// The host itself: an address, or what is on the wire of one of its interfaces.
+    Host,
+    /// Somewhere behind a router.
+    Gateway,
+}
+
+/// Docker's choice for its default bridge, which is ours too.
+pub fn first_default() -> (IpNetwork, u8) {
+    ("172.17.0.0/16".parse().expect("a literal subnet"), 16)
+}
+
+/// Base and prefix length of what is cut from it. The ranges are Docker's; the networks are /24s, so
+/// that there are 3,840 of them instead of 30.
 pub fn default_pools() -> Vec<(IpNetwork, u8)> {
-    [
-        ("172.17.0.0/16", 16),
-        ("172.18.0.0/16", 16),
-        ("172.19.0.0/16", 16),
-        ("172.20.0.0/14", 16),
-        ("172.24.0.0/14", 16),
-        ("172.28.0.0/14", 16),
-        ("192.168.0.0/16", 20),
-    ]
-    .into_iter()
-    .map(|(base, size)| (base.parse().expect("a literal subnet"), size))
-    .collect()
+    [("172.18.0.0/15", 24), ("172.20.0.0/14", 24), ("172.24.0.0/13", 24), ("192.168.0.0/16", 24)]
+        .into_iter()
+        .map(|(base, size)| (base.parse().expect("a literal subnet"), size))
+        .collect()
 }
 
 /// The first subnet of the pools, of the family asked for, that overlaps nothing.
-///
-/// Unlike Docker, routes through gateways count too: those are the VPNs that people collide with.
 pub fn pick(pools: &[(IpNetwork, u8)], ipv6: bool, taken: &[Taken]) -> Result<IpNetwork> {
-    for (base, size) in pools.iter().filter(|(b, _)| b.is_ipv6() == ipv6) {
+    let mut used: Vec<(u128, u128)> = taken.iter().filter(|t| t.net.is_ipv6() == ipv6).map(|t| bounds(t.net)).collect();
+    used.sort_unstable();
+    for (base, size) in pools.iter().filter(|(b, size)| b.is_ipv6() == ipv6 && *size >= b.prefix()) {
         let (mut at, last) = bounds(*base);
         let width = 1u128 << (if ipv6 { 128 } else { 32 } - size);
+        // Both are in order, so each is looked at once.
+        let mut used = used.iter().peekable();
         while at <= last {
-            let candidate =
-                IpNetwork::new(super::address(at, *base), *size).expect("the configuration checked the size");
+            let Some((from, to)) = used.next_if(|(from, _)| *from <= at + (width - 1)) else {
+                return IpNetwork::new(super::address(at, *base), *size).map_err(|e| {
+                    Error::invalid(format!("invalid default address pool: base {base}, size {size}"))
+                        .with_cause(e.to_string())
+                });
+            };
             // Step over everything that overlaps, to the end of what it covers.
-            match taken.iter().filter(|t| overlap(t.net, candidate)).map(|t| bounds(t.net).1).max() {
-                None => return Ok(candidate),
-                Some(end) => {
-                    let past = end.max(at + (width - 1));
-                    let Some(next) = past.checked_add(1) else { break };
-                    at = next.div_ceil(width) * width;
-                }
+            if *to >= at {
+                debug_assert!(from <= to);
+                let Some(next) = to.checked_add(1).and_then(|n| n.checked_next_multiple_of(width)) else { break };
+                at = next;
             }
         }
     }
@@ -74,7 +84,8 @@ mod tests {
     use super::*;
 
     fn taken(nets: &[&str]) -> Vec<Taken> {
-        nets.iter().map(|n| Taken { net: n.parse().unwrap(), by: format!("network {n}"), route: false }).collect()
+        let of = |n: &&str| Taken { net: n.parse().unwrap(), by: format!("network {n}"), owner: Owner::Network };
+        nets.iter().map(of).collect()
     }
 
     fn first(nets: &[&str]) -> String {
@@ -82,22 +93,24 @@ mod tests {
     }
 
     #[test]
-    fn there_are_31_default_networks() {
+    fn there_are_thousands_of_default_networks() {
         let mut used = Vec::new();
         while let Ok(net) = pick(&default_pools(), false, &used) {
-            used.push(Taken { net, by: "test".into(), route: false });
+            assert!(used.iter().rev().take(9).all(|t: &Taken| !overlap(t.net, net)));
+            used.push(Taken { net, by: "test".into(), owner: Owner::Network });
         }
-        assert_eq!(used.len(), 31);
-        assert_eq!(used[0].net.to_string(), "172.17.0.0/16");
-        assert_eq!(used[30].net.to_string(), "192.168.240.0/20");
+        assert_eq!(used.len(), 14 * 256 + 256);
+        assert_eq!(used[0].net.to_string(), "172.18.0.0/24");
+        assert_eq!(used[3839].net.to_string(), "192.168.255.0/24");
+        assert!(used.iter().all(|t| !overlap(t.net, first_default().0)));
     }
 
     #[test]
     fn a_route_of_any_size_is_avoided() {
-        assert_eq!(first(&["172.17.3.0/24"]), "172.18.0.0/16");
-        assert_eq!(first(&["172.16.0.0/12"]), "192.168.0.0/20");
-        assert_eq!(first(&["172.16.0.0/12", "192.168.1.7/32"]), "192.168.16.0/20");
-        assert_eq!(first(&["172.16.0.0/12", "192.168.0.0/17"]), "192.168.128.0/20");
+        assert_eq!(first(&["172.17.3.0/24"]), "172.18.0.0/24");
+        assert_eq!(first(&["172.18.0.0/24", "172.18.1.77/32"]), "172.18.2.0/24");
+        assert_eq!(first(&["172.16.0.0/12"]), "192.168.0.0/24");
+        assert_eq!(first(&["172.16.0.0/12", "192.168.0.0/17", "192.168.0.0/24"]), "192.168.128.0/24");
         let e = pick(&default_pools(), false, &taken(&["0.0.0.0/1", "128.0.0.0/1"])).unwrap_err();
         assert_eq!(e.to_string(), "all predefined address pools have been fully subnetted");
         assert!(e.hint.unwrap().contains("network 0.0.0.0/1"));

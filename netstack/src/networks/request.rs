@@ -1,7 +1,7 @@
 //! What `network create` asks, and everything that can be wrong with it.
 
 use super::vlan::{self, HOST, is_vlan};
-use super::{BridgeOptions, VlanOptions, is_predefined};
+use super::{BridgeOptions, GatewayMode, VlanOptions, is_predefined};
 use crate::dhcp;
 use crate::ipam::{self, pools::overlap};
 use crate::model::{Ipam, Network, Pool};
@@ -22,8 +22,11 @@ pub struct NetworkRequest {
     /// `--aux-address name=ip`, in the order given.
     pub aux: Vec<(String, String)>,
     pub internal: bool,
-    pub enable_ipv4: bool,
-    pub enable_ipv6: bool,
+    /// `None`: as the options say, else IPv4 alone.
+    pub enable_ipv4: Option<bool>,
+    pub enable_ipv6: Option<bool>,
+    /// `--route`, as text.
+    pub routes: Vec<String>,
     pub attachable: bool,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -37,6 +40,16 @@ pub struct NetworkRequest {
     pub config_from: Option<String>,
 }
 
+/// "Any subnet of this size": is it IPv6, and the prefix length.
+pub(super) type AnySubnet = (bool, u8);
+
+/// The address families of a network; one at least.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Families {
+    pub ipv4: bool,
+    pub ipv6: bool,
+}
+
 impl Default for NetworkRequest {
     fn default() -> NetworkRequest {
         NetworkRequest {
@@ -47,8 +60,9 @@ impl Default for NetworkRequest {
             ip_ranges: Vec::new(),
             aux: Vec::new(),
             internal: false,
-            enable_ipv4: true,
-            enable_ipv6: false,
+            enable_ipv4: None,
+            enable_ipv6: None,
+            routes: Vec::new(),
             attachable: false,
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
@@ -62,15 +76,21 @@ impl Default for NetworkRequest {
 }
 
 impl NetworkRequest {
-    /// What can be said without looking at other networks.
-    pub(super) fn check(&self) -> Result<()> {
+    /// What can be said without looking at other networks. Which address families it has.
+    pub(super) fn check(&self) -> Result<Families> {
         check_name(&self.name)?;
         self.check_config()?;
         self.check_scope()?;
         self.check_ipam()?;
         if self.config_only {
-            return self.check_unknown_driver();
+            self.check_unknown_driver()?;
+            return Ok(self.families(&BridgeOptions::parse(&self.options).unwrap_or_default()));
         }
+        self.check_driver()
+    }
+
+    /// The driver and its options.
+    pub(super) fn check_driver(&self) -> Result<Families> {
         match self.driver.as_str() {
             "bridge" => drop(BridgeOptions::parse(&self.options)?),
             "macvlan" | "ipvlan" => drop(VlanOptions::parse(&self.driver, &self.options)?),
@@ -88,10 +108,24 @@ impl NetworkRequest {
                     .with_hint("bridge, macvlan and ipvlan are"));
             }
         }
-        if !self.enable_ipv4 && !self.enable_ipv6 && !self.subnets.iter().any(|s| s.contains(':')) {
+        let options = match self.driver.as_str() {
+            "bridge" => BridgeOptions::parse(&self.options)?,
+            _ => BridgeOptions::default(),
+        };
+        let families = self.families(&options);
+        if !families.ipv4 && !families.ipv6 {
             return Err(Error::invalid("IPv4 or IPv6 must be enabled").with_hint("add --ipv6, or drop --ipv4=false"));
         }
-        Ok(())
+        let isolated = options.mode4 == GatewayMode::Isolated || options.mode6 == GatewayMode::Isolated;
+        if isolated && !self.internal {
+            return Err(Error::invalid("gateway mode 'isolated' can only be used for an internal network")
+                .with_hint("add --internal"));
+        }
+        if self.internal && (options.vrf.is_some() || options.unmanaged) {
+            return Err(Error::invalid("an internal network has neither a VRF nor an unmanaged bridge")
+                .with_hint("drop --internal: routes there are not for rrun's firewall to close"));
+        }
+        Ok(families)
     }
 
     /// Of a configuration network, which any driver may use: some driver must know the options.
@@ -124,8 +158,9 @@ impl NetworkRequest {
             || !self.aux.is_empty()
             || !self.options.is_empty()
             || !self.labels.is_empty()
-            || self.enable_ipv6
-            || !self.enable_ipv4
+            || self.enable_ipv6.is_some()
+            || self.enable_ipv4.is_some()
+            || !self.routes.is_empty()
             || self.ipam != Ipam::default();
         if own {
             return refuse(
@@ -166,7 +201,7 @@ impl NetworkRequest {
             .with_hint(format!("only dhcp has one: --ipam-opt {}=SECONDS", dhcp::TIMEOUT)));
         }
         dhcp::patience(&self.ipam)?;
-        if driver == dhcp::DRIVER && (self.enable_ipv6 || !self.enable_ipv4) {
+        if driver == dhcp::DRIVER && (self.enable_ipv6 == Some(true) || self.enable_ipv4 == Some(false)) {
             return Err(Error::invalid("address manager dhcp gives IPv4 addresses only")
                 .with_hint("leave --ipv6 and --ipv4=false out"));
         }
@@ -192,7 +227,8 @@ impl NetworkRequest {
         self.options.clone_from(&from.options);
         self.labels.clone_from(&from.labels);
         self.ipam.clone_from(&from.ipam);
-        (self.enable_ipv4, self.enable_ipv6) = (from.enable_ipv4, from.enable_ipv6);
+        (self.enable_ipv4, self.enable_ipv6) = (Some(from.enable_ipv4), Some(from.enable_ipv6));
+        self.routes = from.routes.iter().map(ToString::to_string).collect();
         for pool in &from.pools {
             self.subnets.push(pool.subnet.to_string());
             self.ip_ranges.extend(pool.ip_range.map(|r| r.to_string()));
@@ -207,9 +243,26 @@ impl NetworkRequest {
         self.internal || is_vlan(&self.driver) && !parent
     }
 
-    /// The pools given with `--subnet`, each with its range, gateway and auxiliary addresses.
-    pub(super) fn pools(&self) -> Result<Vec<Pool>> {
-        let subnets = self.subnets.iter().map(|s| subnet(s)).collect::<Result<Vec<_>>>()?;
+    /// A flag beats an option, and an IPv6 subnet says enough.
+    fn families(&self, options: &BridgeOptions) -> Families {
+        let ipv6_subnet = self.subnets.iter().any(|s| s.contains(':'));
+        Families {
+            ipv4: self.enable_ipv4.or(options.enable_ipv4).unwrap_or(true),
+            ipv6: self.enable_ipv6.or(options.enable_ipv6).unwrap_or(false) || ipv6_subnet,
+        }
+    }
+
+    /// The pools given with `--subnet`, each with its range, gateway and auxiliary addresses. Apart
+    /// from them, what may be any subnet of its size.
+    pub(super) fn pools(&self) -> Result<(Vec<Pool>, Vec<AnySubnet>)> {
+        let mut subnets = Vec::new();
+        let mut any = Vec::new();
+        for text in &self.subnets {
+            match cidr(text, "subnet")? {
+                net if net.ip().is_unspecified() && net.prefix() > 0 => any.push((net.is_ipv6(), net.prefix())),
+                _ => subnets.push(subnet(text)?),
+            }
+        }
         if subnets.len() < self.ip_ranges.len() || subnets.len() < self.gateways.len() {
             return Err(
                 Error::invalid("every ip-range or gateway must have a corresponding subnet").with_hint("add --subnet")
@@ -222,13 +275,16 @@ impl NetworkRequest {
             }
         }
         for v4 in [true, false] {
-            if self.driver == "bridge" && !self.config_only && subnets.iter().filter(|s| s.is_ipv4() == v4).count() > 1
-            {
+            let anys = any.iter().filter(|(v6, _)| *v6 != v4).count();
+            let count = subnets.iter().filter(|s| s.is_ipv4() == v4).count() + anys;
+            if self.driver == "bridge" && !self.config_only && count > 1 {
                 return Err(Error::invalid("bridge driver doesn't support multiple subnets")
                     .with_hint("give one IPv4 and one IPv6 --subnet at most"));
             }
         }
-        if !self.enable_ipv4 && subnets.iter().any(|s| s.is_ipv4()) {
+        let v4_given = subnets.iter().any(|s| s.is_ipv4()) || any.iter().any(|(v6, _)| !v6);
+        let options = BridgeOptions::parse(&self.options).unwrap_or_default();
+        if v4_given && !self.families(&options).ipv4 {
             return Err(Error::invalid("an IPv4 --subnet was given, but IPv4 is switched off")
                 .with_hint("drop --ipv4=false, or the subnet"));
         }
@@ -311,7 +367,7 @@ impl NetworkRequest {
         for pool in &mut pools {
             self.complete(pool)?;
         }
-        Ok(pools)
+        Ok((pools, any))
     }
 
     /// A pool nobody asked for in particular.
@@ -328,7 +384,8 @@ impl NetworkRequest {
             return Ok(());
         }
         if !is_vlan(&self.driver) {
-            return fill_gateway(pool);
+            let mode = BridgeOptions::parse(&self.options)?.mode(pool.subnet.is_ipv6());
+            return if mode == GatewayMode::Isolated { Ok(()) } else { fill_gateway(pool) };
         }
         let options = VlanOptions::parse(&self.driver, &self.options)?;
         if options.host_access && !pool.aux.contains_key(HOST) {
@@ -449,10 +506,10 @@ mod tests {
 
     #[test]
     fn pools_are_completed() {
-        let p = request(&["10.1.0.0/16", "fd00:1::/64"], &["10.1.5.0/24"], &[]).pools().unwrap();
+        let p = request(&["10.1.0.0/16", "fd00:1::/64"], &["10.1.5.0/24"], &[]).pools().unwrap().0;
         assert_eq!(p[0].gateway, Some("10.1.5.0".parse().unwrap()));
         assert_eq!(p[1].gateway, Some("fd00:1::1".parse().unwrap()));
-        let p = request(&["10.1.0.0/16"], &[], &["10.1.0.9"]).pools().unwrap();
+        let p = request(&["10.1.0.0/16"], &[], &["10.1.0.9"]).pools().unwrap().0;
         assert_eq!(p[0].gateway, Some("10.1.0.9".parse().unwrap()));
     }
 
@@ -460,7 +517,7 @@ mod tests {
     fn the_gateway_steps_aside_for_auxiliary_addresses() {
         let mut r = request(&["10.1.0.0/24"], &[], &[]);
         r.aux = vec![("host".into(), "10.1.0.1".into())];
-        assert_eq!(r.pools().unwrap()[0].gateway, Some("10.1.0.2".parse().unwrap()));
+        assert_eq!(r.pools().unwrap().0[0].gateway, Some("10.1.0.2".parse().unwrap()));
     }
 
     #[test]
@@ -508,7 +565,7 @@ mod tests {
     fn names_and_drivers_are_checked() {
         let check = |name: &str, driver: &str| {
             let r = NetworkRequest { name: name.into(), driver: driver.into(), ..Default::default() };
-            r.check().map_err(|e| e.to_string())
+            r.check().map(drop).map_err(|e| e.to_string())
         };
         assert_eq!(check("a_b.c-9", "bridge"), Ok(()));
         assert_eq!(check("bridge", "bridge"), Err("operation is not permitted on predefined bridge network ".into()));
@@ -520,7 +577,7 @@ mod tests {
         );
         assert_eq!(check("h", "host"), Err("only one instance of \"host\" network is allowed".into()));
         assert_eq!(check("m", "macvlan"), Ok(()));
-        let none = NetworkRequest { name: "n".into(), enable_ipv4: false, ..Default::default() };
+        let none = NetworkRequest { name: "n".into(), enable_ipv4: Some(false), ..Default::default() };
         assert_eq!(none.check().unwrap_err().to_string(), "IPv4 or IPv6 must be enabled");
     }
 }

@@ -88,7 +88,7 @@ fn clashes_are_refused_in_dockers_words() {
 #[test]
 fn ipv6_alone_is_enough() {
     let root = Root::new("ula");
-    let request = |name: &str| NetworkRequest { name: name.into(), enable_ipv6: true, ..Default::default() };
+    let request = |name: &str| NetworkRequest { name: name.into(), enable_ipv6: Some(true), ..Default::default() };
     let (a, b) = (root.net().create(request("a")).unwrap(), root.net().create(request("b")).unwrap());
     let v6 = |n: &Network| n.pools.iter().find(|p| p.subnet.is_ipv6()).unwrap().subnet;
     assert_eq!((v6(&a).prefix(), v6(&b).prefix()), (64, 64));

@@ -1,6 +1,7 @@
 //! Changing a network that exists, and the containers that run on it, as far as that can be.
 
 use super::{BridgeOptions, Netstack, options};
+use crate::driver;
 use crate::firewall::{self, Element};
 use crate::model::{Endpoint, Network};
 use crate::nl::{self, Batch, Socket, Visit};
@@ -108,7 +109,7 @@ impl Netstack {
             }
         }
         if before.mtu != after.mtu {
-            let mtu = after.mtu.unwrap_or(DEFAULT_MTU);
+            let mtu = driver::bridge::mtu(network).unwrap_or(DEFAULT_MTU);
             let mut batch = Batch::new();
             for name in endpoints.iter().map(|e| &e.host_ifname).chain([&bridge]) {
                 batch.set_mtu(0, name, mtu);

@@ -18,7 +18,7 @@ pub use conntrack::{Towards, forget_container, forget_flows};
 pub use netns::{Visit, current};
 pub use nft::{Elem, NftBatch};
 pub use redirect::redirect;
-pub use route::Link;
+pub use route::{Link, Route};
 pub use rules::{AddressSet, Expr, Family, Header, Meta, Table, write_table};
 pub use socket::{Batch, Failure, Socket};
 pub use vlan::NewUpper;

@@ -1,14 +1,19 @@
 //! Links, addresses and routes: the typed messages of rtnetlink, put into a batch.
 
 use super::socket::{Batch, Socket};
+use crate::static_route::{StaticRoute, Via};
 use crate::step::Veth;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    BridgeStpState, InfoBridgePort, InfoData, InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
+    AfSpecBridge, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridgePort, InfoData, InfoKind,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use plan::Result;
 use rtnetlink::{
@@ -28,12 +33,16 @@ const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
 /// Everything a batch can ask of links, addresses and routes. `tag` names the step.
 impl Batch {
     /// A bridge without spanning tree: ports forward at once instead of after 30 s of listening.
-    pub fn add_bridge(&mut self, tag: usize, name: &str, mac: [u8; 6], mtu: Option<u32>) {
+    /// With `vlan`, every port and the bridge itself is in that VLAN.
+    pub fn add_bridge(&mut self, tag: usize, name: &str, mac: [u8; 6], mtu: Option<u32>, vlan: Option<u16>) {
         // Without an address of its own a bridge takes the lowest of its ports', which changes as
         // containers come and go, and with it the gateway's entry in every neighbour cache.
         let mut b = LinkBridge::new(name).address(mac.to_vec()).stp_state(BridgeStpState::Disabled).forward_delay(0);
         if let Some(mtu) = mtu {
             b = b.mtu(mtu);
+        }
+        if let Some(vlan) = vlan {
+            b = b.vlan_filtering(true).vlan_default_pvid(vlan);
         }
         self.push(tag, RouteNetlinkMessage::NewLink(b.build()), NEW);
     }
@@ -69,10 +78,10 @@ impl Batch {
     }
 
     /// Plugs an existing link into a bridge (repair).
-    pub fn enslave(&mut self, tag: usize, name: &str, bridge: u32, isolated: bool) {
+    pub fn enslave(&mut self, tag: usize, name: &str, bridge: u32, isolated: bool, hairpin: bool) {
         let m = LinkUnspec::new_with_name(name).controller(bridge).up().build();
         self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
-        self.port(tag, name, isolated, false);
+        self.port(tag, name, isolated, hairpin);
     }
 
     fn port(&mut self, tag: usize, name: &str, isolated: bool, hairpin: bool) {
@@ -88,6 +97,29 @@ impl Batch {
             port = port.append_info_data(InfoBridgePort::HairpinMode(true));
         }
         self.push(tag, RouteNetlinkMessage::NewLink(port.build()), 0);
+    }
+
+    /// Makes a link a member of a VRF or a bridge.
+    pub fn set_master(&mut self, tag: usize, index: u32, master: u32) {
+        let m = LinkUnspec::new_with_index(index).controller(master).build();
+        self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+    }
+
+    /// A bridge port's VLAN: untagged, both ways. It leaves VLAN 1, where bridges put new ports.
+    pub fn port_vlan(&mut self, tag: usize, index: u32, vlan: u16) {
+        let message = |vid, flags| {
+            let mut m = LinkMessage::default();
+            m.header.interface_family = AddressFamily::Bridge;
+            m.header.index = index;
+            let info = AfSpecBridge::VlanInfo(BridgeVlanInfo { vid, flags });
+            m.attributes.push(LinkAttribute::AfSpecBridge(vec![info]));
+            m
+        };
+        let member = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
+        self.push(tag, RouteNetlinkMessage::SetLink(message(vlan, member)), 0);
+        if vlan != 1 {
+            self.push(tag, RouteNetlinkMessage::DelLink(message(1, BridgeVlanInfoFlags::empty())), 0);
+        }
     }
 
     pub fn link_up(&mut self, tag: usize, index: u32) {
@@ -127,15 +159,44 @@ impl Batch {
         self.push(tag, RouteNetlinkMessage::NewAddress(m), NLM_F_CREATE | NLM_F_REPLACE);
     }
 
-    pub fn delete_address(&mut self, tag: usize, index: u32, address: Ipv4Addr, prefix: u8) {
-        let m = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
+    pub fn delete_address(&mut self, tag: usize, index: u32, address: IpNetwork) {
+        let m = match address {
+            IpNetwork::V4(a) => {
+                AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(a.ip(), a.prefix()).build()
+            }
+            IpNetwork::V6(a) => {
+                AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(a.ip(), a.prefix()).build()
+            }
+        };
         self.push(tag, RouteNetlinkMessage::DelAddress(m), 0);
     }
 
     /// In place of the one there is, if there is one: networks come and go while a container runs.
-    pub fn default_route(&mut self, tag: usize, index: u32, gateway: IpAddr) {
-        let flags = NLM_F_CREATE | NLM_F_REPLACE;
-        self.push(tag, RouteNetlinkMessage::NewRoute(default_route(index, gateway)), flags);
+    pub fn default_route(&mut self, tag: usize, index: u32, gateway: IpAddr, metric: Option<u32>) {
+        let any = if gateway.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+        let m = route(index, any, 0, Via::Gateway(gateway), metric);
+        self.push(tag, RouteNetlinkMessage::NewRoute(m), NLM_F_CREATE | NLM_F_REPLACE);
+    }
+
+    pub fn static_route(&mut self, tag: usize, index: u32, wanted: &StaticRoute) {
+        let to = wanted.destination;
+        let m = route(index, to.ip(), to.prefix(), wanted.via, wanted.metric);
+        self.push(tag, RouteNetlinkMessage::NewRoute(m), NEW);
+    }
+
+    /// The first of the kind; for routes that do not go with their interface.
+    pub fn delete_static_route(&mut self, tag: usize, index: u32, gone: &StaticRoute) {
+        let m = route(index, gone.destination.ip(), gone.destination.prefix(), gone.via, gone.metric);
+        self.push(tag, RouteNetlinkMessage::DelRoute(m), 0);
+    }
+
+    /// The default route with the lowest metric, of one family.
+    pub fn delete_default_route(&mut self, tag: usize, ipv6: bool) {
+        let mut m = RouteMessage::default();
+        m.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        m.header.table = RouteHeader::RT_TABLE_MAIN;
+        m.header.scope = RouteScope::NoWhere;
+        self.push(tag, RouteNetlinkMessage::DelRoute(m), 0);
     }
 
     /// Deleting waits for a kernel grace period (8 to 60 ms): only for what outlives namespaces.
@@ -145,10 +206,73 @@ impl Batch {
     }
 }
 
-fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
-    match gateway {
-        IpAddr::V4(gw) => RouteMessageBuilder::<Ipv4Addr>::new().output_interface(index).gateway(gw).build(),
-        IpAddr::V6(gw) => RouteMessageBuilder::<Ipv6Addr>::new().output_interface(index).gateway(gw).build(),
+fn route(index: u32, to: IpAddr, prefix: u8, via: Via, metric: Option<u32>) -> RouteMessage {
+    let kind = match via {
+        Via::Gateway(_) => RouteType::Unicast,
+        Via::Blackhole => RouteType::BlackHole,
+        Via::Unreachable => RouteType::Unreachable,
+        Via::Prohibit => RouteType::Prohibit,
+    };
+    match to {
+        IpAddr::V4(ip) => {
+            let mut m = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, prefix).kind(kind);
+            // One that leads nowhere leads through no interface.
+            if let Via::Gateway(IpAddr::V4(gw)) = via {
+                m = m.output_interface(index).gateway(gw);
+            }
+            metric.into_iter().fold(m, RouteMessageBuilder::priority).build()
+        }
+        IpAddr::V6(ip) => {
+            let mut m = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, prefix).kind(kind);
+            if let Via::Gateway(IpAddr::V6(gw)) = via {
+                m = m.output_interface(index).gateway(gw);
+            }
+            metric.into_iter().fold(m, RouteMessageBuilder::priority).build()
+        }
+    }
+}
+
+/// A route as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub destination: IpNetwork,
+    pub interface: Option<u32>,
+    /// Through a router; otherwise its destination is on the wire itself.
+    pub gateway: bool,
+    pub table: u32,
+    pub metric: u32,
+}
+
+impl Route {
+    fn of(m: &RouteMessage) -> Option<Route> {
+        let any = match m.header.address_family {
+            AddressFamily::Inet => IpAddr::from([0; 4]),
+            AddressFamily::Inet6 => IpAddr::from([0; 16]),
+            _ => return None,
+        };
+        let mut to = any;
+        let mut route = Route {
+            destination: IpNetwork::new(any, 0).ok()?,
+            interface: None,
+            gateway: false,
+            table: u32::from(m.header.table),
+            metric: 0,
+        };
+        for a in &m.attributes {
+            match a {
+                RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = IpAddr::V4(*ip),
+                RouteAttribute::Destination(RouteAddress::Inet6(ip)) => to = IpAddr::V6(*ip),
+                RouteAttribute::Oif(index) => route.interface = Some(*index),
+                RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
+                    route.gateway = true;
+                }
+                RouteAttribute::Table(table) => route.table = *table,
+                RouteAttribute::Priority(metric) => route.metric = *metric,
+                _ => {}
+            }
+        }
+        route.destination = IpNetwork::new(to, m.header.destination_prefix_length).ok()?;
+        Some(route)
     }
 }
 
@@ -159,6 +283,9 @@ pub struct Link {
     pub name: String,
     pub master: Option<u32>,
     pub lower: Option<u32>,
+    pub up: bool,
+    pub bridge: bool,
+    pub mtu: u32,
 }
 
 impl Socket {
@@ -167,12 +294,18 @@ impl Socket {
         let mut links = Vec::new();
         self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |m| {
             if let RouteNetlinkMessage::NewLink(m) = m {
-                let mut link = Link { index: m.header.index, name: String::new(), master: None, lower: None };
+                let up = m.header.flags.contains(LinkFlags::Up);
+                let (index, name) = (m.header.index, String::new());
+                let mut link = Link { index, name, master: None, lower: None, up, bridge: false, mtu: 0 };
                 for a in m.attributes {
                     match a {
                         LinkAttribute::IfName(n) => link.name = n,
                         LinkAttribute::Controller(c) => link.master = Some(c),
                         LinkAttribute::Link(l) => link.lower = Some(l),
+                        LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                        LinkAttribute::LinkInfo(infos) => {
+                            link.bridge = infos.iter().any(|i| matches!(i, LinkInfo::Kind(InfoKind::Bridge)));
+                        }
                         _ => {}
                     }
                 }
@@ -257,25 +390,34 @@ impl Socket {
         Ok(all)
     }
 
-    /// The destinations of this namespace's routes, without default routes, both families.
-    pub fn routes(&mut self) -> Result<Vec<IpNetwork>> {
+    /// The routes of all of this namespace's tables, both families.
+    pub fn routes(&mut self) -> Result<Vec<Route>> {
         let mut all = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessage::default();
             request.header.address_family = family;
             self.dump(RouteNetlinkMessage::GetRoute(request), |m| {
                 if let RouteNetlinkMessage::NewRoute(m) = m {
-                    let prefix = m.header.destination_prefix_length;
-                    let net = m.attributes.iter().find_map(|a| match a {
-                        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
-                        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+                    all.extend(Route::of(&m));
+                }
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// The subnets that policy rules speak of, as source or destination, both families.
+    pub fn rules(&mut self) -> Result<Vec<IpNetwork>> {
+        let mut all = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RuleMessage::default();
+            request.header.family = family;
+            self.dump(RouteNetlinkMessage::GetRule(request), |m| {
+                if let RouteNetlinkMessage::NewRule(m) = m {
+                    all.extend(m.attributes.iter().filter_map(|a| match a {
+                        RuleAttribute::Source(ip) => IpNetwork::new(*ip, m.header.src_len).ok(),
+                        RuleAttribute::Destination(ip) => IpNetwork::new(*ip, m.header.dst_len).ok(),
                         _ => None,
-                    });
-                    if let (Some(ip), 1..) = (net, prefix)
-                        && let Ok(net) = IpNetwork::new(ip, prefix)
-                    {
-                        all.push(net);
-                    }
+                    }));
                 }
             })?;
         }

@@ -165,7 +165,7 @@ impl Ports {
     /// # Errors
     /// There are none of that kind, or only as part of a range.
     pub fn check(&self, wanted: &PortSpec) -> Result<()> {
-        if self.taken.iter().any(|t| t.is_meant_by(wanted)) {
+        if self.taken.iter().any(|t| t.is_meant_by(wanted)) || self.bindings.iter().any(|b| is_routed(b, wanted)) {
             return Ok(());
         }
         let inside = |t: &&Taken| {
@@ -185,6 +185,9 @@ impl Ports {
         self.taken = stay;
         let mut leaving =
             Leaving { bindings: Vec::new(), owner: self.owner.clone(), files: Vec::new(), _sockets: Vec::new() };
+        let (routed, kept) = std::mem::take(&mut self.bindings).into_iter().partition(|b| is_routed(b, wanted));
+        self.bindings = kept;
+        leaving.bindings.extend::<Vec<PortBinding>>(routed);
         for taken in out {
             let (gone, kept) = std::mem::take(&mut self.bindings).into_iter().partition(|b| taken.is_of(b));
             self.bindings = kept;
@@ -235,6 +238,11 @@ impl Ports {
     pub fn release(self) -> Result<()> {
         self.files().try_for_each(|file| lease::release(file, &self.owner))
     }
+}
+
+/// A port of a routed network, which has no host port to be named by.
+fn is_routed(b: &PortBinding, wanted: &PortSpec) -> bool {
+    b.routed && (b.proto, b.container) == (wanted.proto, wanted.container)
 }
 
 /// As [`Ports::check`] compares, of a request on record.

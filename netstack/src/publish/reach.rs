@@ -30,6 +30,7 @@ impl Reach {
     /// `this host only`, `10.0.0.0/8 only, by every address of this host (eth0 192.0.2.1)`, …
     pub fn from(&self, b: &PortBinding) -> String {
         let by = match (&b.iface, b.host_ip) {
+            _ if b.routed => "whoever has a route to the container's own address".to_string(),
             (Some(iface), _) => format!("what arrives by {}", self.interface(iface, b.host_ip.is_ipv4())),
             (None, ip) if ip.is_loopback() => "this host only".to_string(),
             (None, ip) if ip.is_unspecified() => self.everywhere(ip.is_ipv4()),
@@ -95,6 +96,7 @@ mod tests {
                 proto: Proto::Tcp,
                 iface: iface.map(str::to_string),
                 from: from.iter().map(|f| f.parse().unwrap()).collect(),
+                routed: false,
             })
         };
         assert_eq!(says("127.0.0.1", None, &[]), "this host only");

@@ -372,7 +372,8 @@ fn push_bindings(
         if from.is_empty() && !spec.from.is_empty() {
             continue;
         }
-        bindings.push(PortBinding { host_ip, host, container, proto: spec.proto, iface: spec.iface.clone(), from });
+        let iface = spec.iface.clone();
+        bindings.push(PortBinding { host_ip, host, container, proto: spec.proto, iface, from, routed: false });
     }
 }
 

@@ -8,8 +8,9 @@ use crate::dhcp;
 use crate::driver::bridge;
 use crate::model::{Endpoint, EndpointConfig, Network};
 use crate::networks::Netstack;
-use crate::nl::{self, Socket, Visit};
+use crate::nl::{self, Batch, Socket, Visit};
 use crate::rate::Rate;
+use crate::static_route::Via;
 use crate::step::Step;
 use plan::{Error, Journal, Result};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -53,21 +54,36 @@ impl Netstack {
         new.health = all.iter().find_map(|e| e.health.clone());
         let others = all.clone();
         all.push(new.clone());
+        if let Err(e) = bridge::check_routes(&all) {
+            self.forget_endpoint(&new)?;
+            return Err(e);
+        }
 
         // The egress policy is there already, and knows no networks.
         let rate = request.rate;
         let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(&new), &[mac], &[], own);
         // Loopback is up already, and the default routes are those of the whole container.
-        steps.retain(|s| !matches!(s, Step::DefaultRoute { .. } | Step::DeviceRoute { .. } | Step::LoopbackUp));
+        let whole = |s: &Step| {
+            matches!(
+                s,
+                Step::DefaultRoute { .. } | Step::DeviceRoute { .. } | Step::StaticRoute { .. } | Step::LoopbackUp
+            )
+        };
+        steps.retain(|s| !whole(s));
         let after = |s: &Step| matches!(s, Step::AskDhcp { .. } | Step::DnsRecord { .. });
         let at = steps.iter().position(after).unwrap_or(steps.len());
+        let asked = bridge::static_routes(&all);
+        let new_routes = asked.into_iter().skip(bridge::static_routes(&others).len());
         steps.splice(at..at, bridge::routes(&all));
+        let at = steps.iter().position(|s| matches!(s, Step::DnsRecord { .. })).unwrap_or(steps.len());
+        steps.splice(at..at, new_routes);
         let mut plan = SandboxPlan::of_steps(self, request, steps);
-        plan.others = others;
+        plan.others = others.clone();
         plan.endpoints.push(new.clone());
         plan.networks.push(network);
         (plan.route, plan.nft) = (Some(route), nft);
+        self.yield_default_routes(&others, &all, netns)?;
         plan.execute(netns, &mut Journal::new(), 0).map_err(|e| match self.unplug(&new, Some(netns)) {
             Ok(()) => e,
             Err(u) => e.with_note(u.to_string()),
@@ -93,9 +109,32 @@ impl Netstack {
         }
         self.unplug(&gone, netns)?;
         let Some(netns) = netns else { return Ok(()) };
+        forget_routes(&gone, netns)?;
         // Its default route went with the interface; another network may have one.
         let mut plan = SandboxPlan::of_steps(self, request, bridge::routes(&all));
         plan.execute(netns, &mut Journal::new(), 0)
+    }
+
+    /// A default route replaces one of the same metric only: others must go first, or the lowest
+    /// metric would win over the highest priority.
+    fn yield_default_routes(&self, before: &[Endpoint], after: &[Endpoint], netns: BorrowedFd<'_>) -> Result<()> {
+        for ipv6 in [false, true] {
+            let (old, new) = (bridge::gateway_endpoint(before, ipv6), bridge::gateway_endpoint(after, ipv6));
+            let (Some(old), Some(new)) = (old, new) else { continue };
+            if old.metric == new.metric {
+                continue;
+            }
+            let mut batch = Batch::new();
+            batch.delete_default_route(0, ipv6);
+            let home = nl::current()?;
+            let _visit = Visit::enter(netns, home.as_fd())?;
+            match Socket::route()?.run(batch)? {
+                // The container's own administrator took it away.
+                Err(f) if f.errno != libc::ESRCH => return Err(f.error("take the default route away")),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes the device of an endpoint anew, whose parent vanished and took it along.
@@ -116,11 +155,15 @@ impl Netstack {
                     | Step::LoopbackUp
                     | Step::DefaultRoute { .. }
                     | Step::DeviceRoute { .. }
+                    | Step::StaticRoute { .. }
                     | Step::AskDhcp { .. }
                     | Step::DnsRecord { .. }
             )
         });
         steps.extend(bridge::routes(&all));
+        // Those through it went with it.
+        let lost_routes = bridge::static_routes(&all).into_iter();
+        steps.extend(lost_routes.filter(|s| matches!(s, Step::StaticRoute { ifname, .. } if *ifname == lost.ifname)));
         let request = SandboxRequest { container_id: lost.container_id.clone(), ..Default::default() };
         let mut plan = SandboxPlan::of_steps(self, &request, steps);
         plan.route = Some(route);
@@ -138,6 +181,26 @@ impl Netstack {
         }
         self.forget_endpoint(e)
     }
+}
+
+/// Routes through an interface go with it; those that lead nowhere do not.
+fn forget_routes(gone: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
+    let nowhere: Vec<_> = gone.routes.iter().filter(|r| !matches!(r.via, Via::Gateway(_))).collect();
+    if nowhere.is_empty() {
+        return Ok(());
+    }
+    let home = nl::current()?;
+    let _visit = Visit::enter(netns, home.as_fd())?;
+    let mut route = Socket::route()?;
+    for r in nowhere {
+        let mut batch = Batch::new();
+        batch.delete_static_route(0, 0, r);
+        match route.run(batch)? {
+            Err(f) if f.errno != libc::ESRCH => return Err(f.error(format!("take route {r} away"))),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn refuse_predefined(name: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::dhcp::{self, Dhcp};
 use crate::ipam::Leases;
 use crate::model::{Endpoint, EndpointConfig, Network, Pool};
 use crate::networks::vlan::is_vlan;
-use crate::networks::{BridgeOptions, Netstack, VERSION, VlanOptions, is_predefined, random_hex};
+use crate::networks::{BridgeOptions, GatewayMode, Netstack, VERSION, VlanOptions, is_predefined, random_hex};
 use crate::nl::Socket;
 use plan::{Error, Kind, Result};
 use sha2::{Digest, Sha256};
@@ -29,8 +29,9 @@ pub(crate) fn decide(
     mode: Mode,
     route: &Socket,
 ) -> Result<(Endpoint, [u8; 6])> {
+    let bridge = BridgeOptions::of(network);
     let vlan = is_vlan(&network.driver).then(|| VlanOptions::of(network));
-    let prefix = vlan.as_ref().map_or_else(|| BridgeOptions::of(network).iface_prefix, |v| v.iface_prefix.clone());
+    let prefix = vlan.as_ref().map_or(&bridge.iface_prefix, |v| &v.iface_prefix);
     if vlan.as_ref().is_some_and(|v| v.upper.is_exclusive()) {
         refuse_second(netstack, network, request)?;
     }
@@ -53,7 +54,7 @@ pub(crate) fn decide(
                         Some(ip) => Ok(ip),
                         None => leases.preview(network, pool),
                     })?;
-                    addresses.push((ip, pool.subnet.prefix(), pool.gateway));
+                    addresses.push((ip, pool.subnet.prefix(), pool.default_gateway()));
                 }
             }
             Mode::Real => {
@@ -64,7 +65,7 @@ pub(crate) fn decide(
                 }
                 for w in &wanted {
                     match first_with_room(&w.pools, |pool| locked.lease(network, pool, w.ip, w.last_in(pool), owner)) {
-                        Ok((ip, pool)) => addresses.push((ip, pool.subnet.prefix(), pool.gateway)),
+                        Ok((ip, pool)) => addresses.push((ip, pool.subnet.prefix(), pool.default_gateway())),
                         Err(e) => {
                             let undone: Result<()> =
                                 addresses.iter().try_for_each(|(ip, _, _)| locked.release(*ip, owner));
@@ -115,6 +116,13 @@ pub(crate) fn decide(
         dns_names: dns_names(network, request, config),
         gw_priority: config.gw_priority,
         internal: network.internal,
+        no_default_route: bridge.no_default_route,
+        metric: bridge.metric,
+        routed4: bridge.mode4 == GatewayMode::Routed,
+        routed6: bridge.mode6 == GatewayMode::Routed,
+        trusted: !bridge.trusted.is_empty(),
+        unmanaged: bridge.unmanaged,
+        routes: network.routes.iter().chain(&config.routes).copied().collect(),
         link_local: config.link_local.clone(),
         links: config.links.clone(),
         sysctls: options::sysctls(&config.driver_opts, &ifname)?,

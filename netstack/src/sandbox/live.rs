@@ -1,6 +1,7 @@
 //! The networking of a running container, held by its monitor.
 
 use super::announce::Announcer;
+use super::doors::Doors;
 use super::ports::exactly;
 use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
 use crate::apply;
@@ -112,6 +113,12 @@ impl Sandbox {
         let joined = self.endpoints.iter().filter(|e| !before.iter().any(|b| b.network_id == e.network_id));
         self.announcer.start(joined);
         self.keep_leases()?;
+        if Doors::of(&before) != Doors::of(&self.endpoints)
+            && let Some(ports) = self.ports.take()
+        {
+            // Another kind of network is in charge now: host ports become container ports, or the reverse.
+            ports.release()?;
+        }
         self.reserve()?;
         let wanted = bridge::published(&self.endpoints, self.bindings());
         let without = |all: &[Element], some: &[Element]| -> Vec<Element> {
@@ -146,12 +153,14 @@ impl Sandbox {
 
     /// Ports of a container that started on internal networks only wait for one that is not.
     fn reserve(&mut self) -> Result<()> {
-        let Some(through) = bridge::any_gateway_endpoint(&self.endpoints) else { return Ok(()) };
+        let Some(through) = bridge::any_publishing_endpoint(&self.endpoints) else { return Ok(()) };
         if self.ports.is_some() || self.request.ports.is_empty() {
             return Ok(());
         }
         let default = self.netstack.default_bind(&self.netstack.network(&through.network_id)?);
-        let ports = publish::reserve(&self.netstack.state, &self.request.container_id, &self.request.ports, default)?;
+        let (specs, routed) = Doors::of(&self.endpoints).split(&self.request.ports, default)?;
+        let mut ports = publish::reserve(&self.netstack.state, &self.request.container_id, &specs, default)?;
+        ports.bindings.extend(routed);
         self.ports = Some(ports);
         self.record()
     }

@@ -6,6 +6,7 @@
 
 mod announce;
 mod connect;
+mod doors;
 mod endpoint;
 mod leases;
 mod live;
@@ -173,6 +174,7 @@ pub(crate) fn compose(
         steps.extend(bridge::routes(endpoints));
         // A router that comes with a lease may change them.
         steps.extend(endpoints.iter().filter_map(bridge::ask));
+        steps.extend(bridge::static_routes(endpoints));
         steps.extend(own.egress.map(|policy| Step::RestrictEgress(policy.clone())));
     }
     if own.dns {

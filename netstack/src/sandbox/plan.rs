@@ -1,8 +1,9 @@
 //! Deciding a whole sandbox.
 
+use super::doors::Doors;
 use super::request::{self, Mode, SandboxRequest};
 use super::{Files, Own, SandboxPlan, compose, endpoint};
-use crate::driver::bridge::any_gateway_endpoint;
+use crate::driver::bridge::any_publishing_endpoint;
 use crate::driver::{Facts, bridge, vlan};
 use crate::files::{self, Resolver};
 use crate::firewall;
@@ -55,6 +56,7 @@ impl Netstack {
         let mut endpoints: Vec<Endpoint> = Vec::new();
         let mut macs = Vec::new();
         let decided = self.decide_all(request, &networks, mode, &route, &mut endpoints, &mut macs);
+        let decided = decided.and_then(|()| bridge::check_routes(&endpoints));
         let ports = decided.and_then(|()| self.ports(request, &networks, &endpoints, mode));
         let (bindings, ports) = match ports {
             Ok(found) => found,
@@ -129,19 +131,23 @@ impl Netstack {
         endpoints: &[Endpoint],
         mode: Mode,
     ) -> Result<(Vec<PortBinding>, Option<Ports>)> {
-        let through = any_gateway_endpoint(endpoints).filter(|_| !request.ports.is_empty());
+        let through = any_publishing_endpoint(endpoints).filter(|_| !request.ports.is_empty());
         let Some(through) = through else { return Ok((Vec::new(), None)) };
         let network = networks.iter().map(|(n, _)| n).find(|n| n.id == through.network_id);
         let default = network.map_or(self.config.default_bind, |n| self.default_bind(n));
+        let (specs, routed) = Doors::of(endpoints).split(&request.ports, default)?;
         if mode == Mode::DryRun {
-            return Ok((publish::preview(&request.ports, default)?, None));
+            let mut bindings = publish::preview(&specs, default)?;
+            bindings.extend(routed);
+            return Ok((bindings, None));
         }
-        let ports = publish::reserve(&self.state, &request.container_id, &request.ports, default).map_err(|e| {
+        let mut ports = publish::reserve(&self.state, &request.container_id, &specs, default).map_err(|e| {
             e.context(format!(
                 "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({})",
                 request.container_name, through.id
             ))
         })?;
+        ports.bindings.extend(routed);
         Ok((ports.bindings.clone(), Some(ports)))
     }
 
@@ -194,7 +200,12 @@ impl Netstack {
 
     /// Is the bridge there, does the firewall know it?
     pub(crate) fn observe_bridge(&self, network: &Network, route: &Socket, nft: &mut Socket) -> Result<bridge::Facts> {
-        let bridge = route.ifindex(&BridgeOptions::of(network).bridge_name(&network.id))?.is_some();
+        let options = BridgeOptions::of(network);
+        let name = options.bridge_name(&network.id);
+        let bridge = route.ifindex(&name)?.is_some();
+        if options.unmanaged && !bridge {
+            return Err(bridge::missing(&network.name, &name));
+        }
         let (firewall, admitted) = firewall::knows(nft, network)?;
         // Without the privilege to ask, what the bridge says is the best guess.
         let firewall = firewall.unwrap_or(bridge);
@@ -206,7 +217,7 @@ impl Netstack {
             admitted,
             forwards4: bridge || on("/proc/sys/net/ipv4/ip_forward"),
             forwards6: bridge || on("/proc/sys/net/ipv6/conf/all/forwarding"),
-            br_netfilter: on("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+            br_netfilter: crate::repair::br_netfilter(),
         })
     }
 
@@ -253,6 +264,9 @@ impl Netstack {
 fn why_unpublished(e: &Endpoint) -> Option<String> {
     if e.dhcp.is_some() {
         return Some("Published ports are discarded: the addresses are of a DHCP server's network".into());
+    }
+    if e.unmanaged {
+        return Some(format!("Published ports are discarded: network {} is unmanaged", e.network));
     }
     (!e.is_bridged()).then(|| {
         format!(

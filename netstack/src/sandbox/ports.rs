@@ -3,6 +3,7 @@
 //! As everywhere: reserved first, written down for undo, then done. What leaves goes the other way
 //! round: unreachable first, struck off the undo list, and only then free for others.
 
+use super::doors::Doors;
 use super::{Published, Sandbox};
 use crate::driver::bridge;
 use crate::firewall::{self, Element};
@@ -74,14 +75,16 @@ impl Sandbox {
     /// # Errors
     /// Docker's texts for a port that somebody has.
     pub fn reserve_ports(&self, specs: &[PortSpec]) -> Result<Joining> {
-        let (specs, through) = (specs.to_vec(), bridge::any_gateway_endpoint(&self.endpoints));
+        let (specs, through) = (specs.to_vec(), bridge::any_publishing_endpoint(&self.endpoints));
         let Some(through) = through else { return Ok(Joining { specs, ports: None, elements: Vec::new() }) };
         let default = self.netstack.default_bind(&self.netstack.network(&through.network_id)?);
         let (state, id) = (&self.netstack.state, &self.request.container_id);
-        let ports = match &self.ports {
-            Some(held) => held.reserve_more(state, &specs, default)?,
-            None => publish::reserve(state, id, &specs, default)?,
+        let (on_host, routed) = Doors::of(&self.endpoints).split(&specs, default)?;
+        let mut ports = match &self.ports {
+            Some(held) => held.reserve_more(state, &on_host, default)?,
+            None => publish::reserve(state, id, &on_host, default)?,
         };
+        ports.bindings.extend(routed);
         let elements = bridge::published(&self.endpoints, &ports.bindings);
         Ok(Joining { specs, ports: Some(ports), elements })
     }
@@ -178,7 +181,7 @@ impl Sandbox {
 pub(super) fn exactly(b: &PortBinding) -> PortSpec {
     PortSpec {
         host_ip: b.iface.is_none().then_some(b.host_ip),
-        host: Some(b.host),
+        host: (!b.routed).then_some(b.host),
         container: b.container,
         proto: b.proto,
         iface: b.iface.clone(),

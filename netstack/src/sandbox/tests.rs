@@ -54,7 +54,8 @@ fn network(name: &str, subnets: &[(&str, &str)], options: &[(&str, &str)]) -> Ne
 
 fn binding(host_ip: &str, host: (u16, u16), container: (u16, u16)) -> PortBinding {
     let host_ip = host_ip.parse().unwrap();
-    PortBinding { host_ip, host, container, proto: crate::model::Proto::Tcp, iface: None, from: Vec::new() }
+    let proto = crate::model::Proto::Tcp;
+    PortBinding { host_ip, host, container, proto, iface: None, from: Vec::new(), routed: false }
 }
 
 fn lines(steps: &[Step]) -> Vec<String> {
@@ -165,7 +166,7 @@ fn the_default_route_goes_by_priority_then_name_and_never_inside() {
         bridge::routes(endpoints)
             .into_iter()
             .map(|s| match s {
-                Step::DefaultRoute { gateway, ifname } => format!("{gateway} {ifname}"),
+                Step::DefaultRoute { gateway, ifname, .. } => format!("{gateway} {ifname}"),
                 other => panic!("{other:?}"),
             })
             .collect()

@@ -13,6 +13,7 @@ use crate::firewall::Element;
 use crate::model::{PortBinding, Proto};
 use crate::networks::vlan::Parent;
 use crate::rate;
+use crate::static_route::{StaticRoute, Via};
 use ipnetwork::IpNetwork;
 use plan::{Action, HostThing, Ns, Site, Undo};
 use std::fmt::Write;
@@ -48,6 +49,8 @@ pub enum Step {
         bridge: String,
         addresses: Vec<IpNetwork>,
         mtu: Option<u32>,
+        vlan: Option<u16>,
+        vrf: Option<String>,
     },
     /// Table `inet rrun`, empty of containers and networks.
     EnsureFirewall,
@@ -96,6 +99,12 @@ pub enum Step {
     DefaultRoute {
         gateway: IpAddr,
         ifname: String,
+        metric: Option<u32>,
+    },
+    /// One that somebody asked for.
+    StaticRoute {
+        route: StaticRoute,
+        ifname: String,
     },
     /// `--net-rate`: what leaves this end of a cable, the host's (towards the container) or the
     /// container's own.
@@ -140,6 +149,8 @@ pub struct Veth {
     pub mtu: Option<u32>,
     /// `enable_icc=false`: the bridge does not pass frames between isolated ports.
     pub isolated: bool,
+    /// The port's VLAN, where the bridge does not give it by itself.
+    pub vlan: Option<u16>,
     /// Only where br_netfilter makes a bridge rewrite addresses (see `driver::bridge`).
     pub hairpin: bool,
 }
@@ -237,10 +248,18 @@ impl Action for Step {
             Step::AskDhcp { network, ifname, .. } => {
                 format!("ask the DHCP server of network {network} for an address for {ifname}")
             }
-            Step::DefaultRoute { gateway, ifname } => {
+            Step::DefaultRoute { gateway, ifname, .. } => {
                 let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("send all other {v} traffic to {gateway} through {ifname}")
             }
+            Step::StaticRoute { route, ifname } => match route.via {
+                Via::Gateway(gateway) => {
+                    format!("send traffic for {} to {gateway} through {ifname}", route.destination)
+                }
+                Via::Blackhole => format!("drop traffic for {} in silence", route.destination),
+                Via::Unreachable => format!("tell who sends to {} that it is unreachable", route.destination),
+                Via::Prohibit => format!("tell who sends to {} that it is prohibited", route.destination),
+            },
             Step::LimitRate { bits, inside: false, ifname } => {
                 format!("let the container receive at most {} through {ifname}", rate::text(*bits))
             }
@@ -265,7 +284,14 @@ impl Action for Step {
             Step::Publish { bindings, .. } => {
                 let what: Vec<String> = bindings
                     .iter()
-                    .map(|b| format!("{} → container port {}", host_side(b), port_range(b.container)))
+                    .map(|b| match b.routed {
+                        true => format!(
+                            "container port {}/{} to whoever has a route",
+                            port_range(b.container),
+                            b.proto.name()
+                        ),
+                        false => format!("{} → container port {}", host_side(b), port_range(b.container)),
+                    })
                     .collect();
                 format!("publish {}", what.join(", "))
             }
@@ -384,6 +410,10 @@ impl Action for Step {
                  namespace. What a name stands for is added by the resolver, just before the \
                  container gets the answer, and leaves again when the answer is too old."
             }
+            Step::StaticRoute { .. } => {
+                "More specific than the default route, so it wins. A destination that leads nowhere \
+                 on purpose is the cheapest firewall there is."
+            }
             Step::DnsServer => {
                 "Containers find each other by name. The resolver is the container's own monitor, \
                  listening inside its namespace: nothing to configure, no port taken on the host, \
@@ -407,12 +437,18 @@ impl Action for Step {
             Step::ReservePort { .. } | Step::DnsServer | Step::WriteFiles { .. } => None,
             Step::EnableForwarding { ipv6: false } => Some("sysctl -w net.ipv4.ip_forward=1".into()),
             Step::EnableForwarding { ipv6: true } => Some("sysctl -w net.ipv6.conf.all.forwarding=1".into()),
-            Step::EnsureBridge { bridge, addresses, mtu, .. } => {
+            Step::EnsureBridge { bridge, addresses, mtu, vlan, vrf, .. } => {
                 let mut out = format!("ip link add {bridge}");
                 if let Some(mtu) = mtu {
                     let _ = write!(out, " mtu {mtu}");
                 }
                 out.push_str(" type bridge stp_state 0 forward_delay 0");
+                if let Some(vlan) = vlan {
+                    let _ = write!(out, " vlan_filtering 1 vlan_default_pvid {vlan}");
+                }
+                if let Some(vrf) = vrf {
+                    let _ = write!(out, "\nip link set {bridge} master {vrf}");
+                }
                 for a in addresses {
                     let nodad = if a.is_ipv6() { " nodad" } else { "" };
                     let _ = write!(out, "\nip addr add {a} dev {bridge}{nodad}");
@@ -439,6 +475,9 @@ impl Action for Step {
                 );
                 if v.isolated {
                     let _ = write!(out, "\nip link set {} type bridge_slave isolated on", v.host);
+                }
+                if let Some(vlan) = v.vlan {
+                    let _ = write!(out, "\nbridge vlan add dev {} vid {vlan} pvid untagged", v.host);
                 }
                 if v.hairpin {
                     let _ = write!(out, "\nip link set {} type bridge_slave hairpin on", v.host);
@@ -483,8 +522,19 @@ impl Action for Step {
             Step::AskDhcp { ifname, asked, .. } => {
                 Some(format!("ip netns exec \"$NETNS\" udhcpc -n -q -i {ifname} -x hostname:{}", asked.hostname))
             }
-            Step::DefaultRoute { gateway, ifname } => {
-                Some(format!("ip -n \"$NETNS\" route add default via {gateway} dev {ifname}"))
+            Step::DefaultRoute { gateway, ifname, metric } => Some(format!(
+                "ip -n \"$NETNS\" route add default via {gateway} dev {ifname}{}",
+                metric.map(|m| format!(" metric {m}")).unwrap_or_default()
+            )),
+            Step::StaticRoute { route, ifname } => {
+                let metric = route.metric.map(|m| format!(" metric {m}")).unwrap_or_default();
+                let to = route.destination;
+                Some(match route.via {
+                    Via::Gateway(gw) => format!("ip -n \"$NETNS\" route add {to} via {gw} dev {ifname}{metric}"),
+                    nowhere => {
+                        format!("ip -n \"$NETNS\" route add {} {to}{metric}", nowhere.keyword().unwrap_or_default())
+                    }
+                })
             }
             Step::LimitRate { ifname, bits, inside } => {
                 let (burst, queue) = rate::bucket(*bits);
@@ -525,6 +575,7 @@ impl Action for Step {
             | Step::LimitRate { inside: true, .. }
             | Step::RestrictEgress(_)
             | Step::DeviceRoute { .. }
+            | Step::StaticRoute { .. }
             | Step::SetMac { .. }
             | Step::DnsServer => Site::InNetns,
         }
@@ -557,6 +608,7 @@ impl Action for Step {
             | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
             | Step::DeviceRoute { .. }
+            | Step::StaticRoute { .. }
             | Step::SetMac { .. } => Undo::DiesWith(Ns::Net),
             Step::Publish { elements, .. } => Undo::Remove(
                 elements

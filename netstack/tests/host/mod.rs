@@ -84,8 +84,8 @@ impl Host {
             batch.link_up(0, 1);
             // The host as its router: what an attacker on the LAN would set up.
             let index = route.ifindex("eth0").unwrap().unwrap();
-            batch.default_route(1, index, LAN_HOST.parse().unwrap());
-            batch.default_route(1, index, LAN_HOST_6.parse().unwrap());
+            batch.default_route(1, index, LAN_HOST.parse().unwrap(), None);
+            batch.default_route(1, index, LAN_HOST_6.parse().unwrap(), None);
             route.run(batch).unwrap().unwrap();
         });
         let net = Netstack::new(&dir.join("root"), &state, Config::default());
@@ -364,7 +364,7 @@ pub fn default_routes(link: &str, gateways: &[IpAddr]) {
     let index = route.ifindex(link).unwrap().unwrap();
     let mut batch = Batch::new();
     for gateway in gateways {
-        batch.default_route(0, index, *gateway);
+        batch.default_route(0, index, *gateway, None);
     }
     route.run(batch).unwrap().unwrap();
 }

@@ -9,6 +9,7 @@ use crate::context::Context;
 use netstack::model::{EndpointConfig, LastAddresses};
 use netstack::networks::{automatic, is_predefined};
 use netstack::sandbox::options::IFNAME;
+use netstack::static_route::StaticRoute;
 use plan::{Error, Kind, Result};
 use serde_json::json;
 use std::os::fd::AsFd;
@@ -27,6 +28,7 @@ pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
         links: args.link.iter().map(|l| link(l)).collect::<Result<_>>()?,
         link_local: args.link_local_ip.iter().map(|ip| link_local(ip)).collect::<Result<_>>()?,
         gw_priority: args.gw_priority,
+        routes: args.route.iter().map(|r| StaticRoute::parse(r)).collect::<Result<_>>()?,
         ..EndpointConfig::default()
     };
     for option in &args.driver_opt {

@@ -35,6 +35,10 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         })?;
         aux.push((name.to_string(), ip.to_string()));
     }
+    let mut options = pairs(&args.opt);
+    if let Some(name) = &args.interface_name {
+        options.insert("com.docker.network.bridge.name".into(), name.clone());
+    }
     let netstack = ctx.netstack();
     if args.ignore
         && let Some(there) = netstack.networks()?.into_iter().find(|n| n.name == args.name)
@@ -53,7 +57,8 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         enable_ipv4: args.ipv4,
         enable_ipv6: args.ipv6,
         attachable: args.attachable,
-        options: pairs(&args.opt),
+        routes: args.route.clone(),
+        options,
         labels: pairs(&args.label),
         ipam: Ipam { driver: args.ipam_driver.clone(), options: pairs(&args.ipam_opt) },
         ingress: args.ingress,

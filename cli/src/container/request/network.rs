@@ -4,6 +4,7 @@ use super::endpoint::{attachment, ipv4, ipv6, link, link_local, mac};
 use crate::args::NetworkFlags;
 use crate::context::Context;
 use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
+use netstack::static_route::StaticRoute;
 use netstack::{files, publish};
 use plan::{Error, Result};
 
@@ -93,6 +94,10 @@ fn apply_to_first(first: &mut EndpointConfig, flags: &NetworkFlags) -> Result<()
         first.link_local = flags.link_local_ip.iter().map(|ip| link_local(ip)).collect::<Result<_>>()?;
     }
     first.links = flags.link.iter().map(|l| link(l)).collect::<Result<_>>()?;
+    // The planner finds the interface by the gateway.
+    for route in &flags.route {
+        first.routes.push(StaticRoute::parse(route)?);
+    }
     Ok(())
 }
 
@@ -216,13 +221,14 @@ pub fn protocol(proto: netstack::model::Proto) -> &'static str {
 
 fn dns(ctx: &Context, flags: &NetworkFlags) -> Result<DnsConfig> {
     let mut dns = DnsConfig::default();
-    for server in &flags.dns {
+    let configured = &ctx.config.network;
+    for server in given(&flags.dns, &configured.dns) {
         dns.servers.push(files::parse_dns(server)?);
     }
-    for domain in &flags.dns_search {
+    for domain in given(&flags.dns_search, &configured.dns_search) {
         dns.search.push(files::parse_dns_search(domain)?);
     }
-    for option in &flags.dns_option {
+    for option in given(&flags.dns_option, &configured.dns_opts) {
         // A blank or newline would forge another option or line of resolv.conf.
         if option.is_empty() || !option.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Error::invalid(format!("invalid DNS option: \"{}\"", option.escape_debug()))
@@ -233,12 +239,23 @@ fn dns(ctx: &Context, flags: &NetworkFlags) -> Result<DnsConfig> {
     let mut gateways = None;
     for entry in &flags.add_host {
         if entry.ends_with("host-gateway") && gateways.is_none() {
+            let configured = configured.host_gateways();
+            if !configured.is_empty() {
+                gateways = Some(configured);
+            }
+        }
+        if entry.ends_with("host-gateway") && gateways.is_none() {
             let bridge = ctx.netstack().network("bridge")?;
             gateways = Some(bridge.pools.iter().filter_map(|pool| pool.gateway).collect::<Vec<_>>());
         }
         dns.extra_hosts.extend(files::parse_add_host(entry, gateways.as_deref().unwrap_or_default())?);
     }
     Ok(dns)
+}
+
+/// The flags, else the configuration file.
+fn given<'a>(flags: &'a [String], configured: &'a [String]) -> &'a [String] {
+    if flags.is_empty() { configured } else { flags }
 }
 
 #[cfg(test)]

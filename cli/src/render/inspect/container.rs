@@ -299,7 +299,9 @@ pub fn ports(r: &Record, bindings: &[PortBinding]) -> Value {
     }
     for b in bindings {
         for i in 0..=(b.container.1 - b.container.0) {
-            let row = place(b.host_ip.to_string(), (b.host.0 + i).to_string(), b.iface.as_deref(), &b.from);
+            // No host port leads to a routed network: its own port is open.
+            let host = if b.routed { String::new() } else { (b.host.0 + i).to_string() };
+            let row = place(b.host_ip.to_string(), host, b.iface.as_deref(), &b.from);
             push(&mut out, b.container.0 + i, b.proto, row);
         }
     }
