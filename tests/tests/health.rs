@@ -173,7 +173,7 @@ fn the_images_check_is_used_changed_and_switched_off() {
         (&json!(150_000_000), &json!(1))
     );
     host.ok(&["run", "-d", "--name", "off", "--network", "none", "--no-healthcheck", "checked"]);
-    assert_eq!(host.ok(&["inspect", "-f", "{{json .State}}", "off"]).contains("Health"), false);
+    assert!(!host.ok(&["inspect", "-f", "{{json .State}}", "off"]).contains("Health"));
     assert!(!host.ok(&["ps", "--filter", "name=off", "--format", "{{.Status}}"]).contains('('));
     assert_eq!(host.ok(&["ps", "--filter", "health=none", "--format", "{{.Names}}"]), "off");
     let image: Value = serde_json::from_str(&host.ok(&["inspect", "--type", "image", "checked"])).expect("JSON");

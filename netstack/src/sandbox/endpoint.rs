@@ -37,7 +37,7 @@ pub(crate) fn decide(
     }
     let wanted = request::wanted(network, config)?;
     let mac = request::mac(network, config, &request.container_name)?;
-    let ifname = request::ifname(config, &prefix, taken_ifnames)?;
+    let ifname = request::ifname(config, prefix, taken_ifnames)?;
     let host_ifname = match vlan {
         Some(_) => String::new(),
         None => host_ifname(network, request, mode, route)?,

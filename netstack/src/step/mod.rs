@@ -3,6 +3,8 @@
 //! The planner decides names, addresses, ports and order; [`crate::apply`] only does. What lives
 //! in the container's network namespace dies with it, so few steps need taking back.
 
+mod bridge;
+mod routes;
 mod upper;
 
 pub use upper::{Shim, UpperDevice};
@@ -13,7 +15,7 @@ use crate::firewall::Element;
 use crate::model::{PortBinding, Proto};
 use crate::networks::vlan::Parent;
 use crate::rate;
-use crate::static_route::{StaticRoute, Via};
+use crate::static_route::StaticRoute;
 use ipnetwork::IpNetwork;
 use plan::{Action, HostThing, Ns, Site, Undo};
 use std::fmt::Write;
@@ -252,14 +254,7 @@ impl Action for Step {
                 let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("send all other {v} traffic to {gateway} through {ifname}")
             }
-            Step::StaticRoute { route, ifname } => match route.via {
-                Via::Gateway(gateway) => {
-                    format!("send traffic for {} to {gateway} through {ifname}", route.destination)
-                }
-                Via::Blackhole => format!("drop traffic for {} in silence", route.destination),
-                Via::Unreachable => format!("tell who sends to {} that it is unreachable", route.destination),
-                Via::Prohibit => format!("tell who sends to {} that it is prohibited", route.destination),
-            },
+            Step::StaticRoute { route, ifname } => routes::line(route, ifname),
             Step::LimitRate { bits, inside: false, ifname } => {
                 format!("let the container receive at most {} through {ifname}", rate::text(*bits))
             }
@@ -438,27 +433,7 @@ impl Action for Step {
             Step::EnableForwarding { ipv6: false } => Some("sysctl -w net.ipv4.ip_forward=1".into()),
             Step::EnableForwarding { ipv6: true } => Some("sysctl -w net.ipv6.conf.all.forwarding=1".into()),
             Step::EnsureBridge { bridge, addresses, mtu, vlan, vrf, .. } => {
-                let mut out = format!("ip link add {bridge}");
-                if let Some(mtu) = mtu {
-                    let _ = write!(out, " mtu {mtu}");
-                }
-                out.push_str(" type bridge stp_state 0 forward_delay 0");
-                if let Some(vlan) = vlan {
-                    let _ = write!(out, " vlan_filtering 1 vlan_default_pvid {vlan}");
-                }
-                if let Some(vrf) = vrf {
-                    let _ = write!(out, "\nip link set {bridge} master {vrf}");
-                }
-                for a in addresses {
-                    let nodad = if a.is_ipv6() { " nodad" } else { "" };
-                    let _ = write!(out, "\nip addr add {a} dev {bridge}{nodad}");
-                }
-                let _ = write!(
-                    out,
-                    "\nsysctl -w net.ipv4.conf.{bridge}.route_localnet=1 net.ipv6.conf.{bridge}.accept_ra=0 net.ipv6.conf.{bridge}.accept_dad=0\
-                     \nip link set {bridge} up"
-                );
-                Some(out)
+                Some(bridge::shell(bridge, addresses, *mtu, *vlan, vrf.as_deref()))
             }
             Step::EnsureFirewall => None,
             Step::AdmitNetwork { elements, .. } | Step::Publish { elements, .. } => {
@@ -522,20 +497,8 @@ impl Action for Step {
             Step::AskDhcp { ifname, asked, .. } => {
                 Some(format!("ip netns exec \"$NETNS\" udhcpc -n -q -i {ifname} -x hostname:{}", asked.hostname))
             }
-            Step::DefaultRoute { gateway, ifname, metric } => Some(format!(
-                "ip -n \"$NETNS\" route add default via {gateway} dev {ifname}{}",
-                metric.map(|m| format!(" metric {m}")).unwrap_or_default()
-            )),
-            Step::StaticRoute { route, ifname } => {
-                let metric = route.metric.map(|m| format!(" metric {m}")).unwrap_or_default();
-                let to = route.destination;
-                Some(match route.via {
-                    Via::Gateway(gw) => format!("ip -n \"$NETNS\" route add {to} via {gw} dev {ifname}{metric}"),
-                    nowhere => {
-                        format!("ip -n \"$NETNS\" route add {} {to}{metric}", nowhere.keyword().unwrap_or_default())
-                    }
-                })
-            }
+            Step::DefaultRoute { gateway, ifname, metric } => Some(routes::default_shell(*gateway, ifname, *metric)),
+            Step::StaticRoute { route, ifname } => Some(routes::shell(route, ifname)),
             Step::LimitRate { ifname, bits, inside } => {
                 let (burst, queue) = rate::bucket(*bits);
                 let netns = if *inside { "ip netns exec \"$NETNS\" " } else { "" };
