@@ -1,5 +1,6 @@
 //! What the planner needs to know about this machine: read once per start, in well under 200 µs.
 
+use crate::apparmor;
 use crate::cgroup::Layout;
 use crate::spec::defaults::THERMAL_THROTTLE;
 use plan::{Error, Result, ResultExt};
@@ -16,6 +17,8 @@ pub struct HostFacts {
     pub caps: u64,
     /// How many CPUs show their thermal throttling in sysfs (0: none).
     pub thermal_throttle_cpus: u32,
+    /// None: no AppArmor here.
+    pub apparmor: Option<apparmor::Facts>,
 }
 
 impl HostFacts {
@@ -23,7 +26,12 @@ impl HostFacts {
     pub fn observe() -> Result<HostFacts> {
         check_kernel(rustix::system::uname().release().to_str().unwrap_or_default())?;
         let caps = crate::sys::security::own_capabilities().doing(|| "read the caller's capabilities")?;
-        Ok(HostFacts { cgroup: Layout::observe()?, caps, thermal_throttle_cpus: thermal_throttle_cpus() })
+        Ok(HostFacts {
+            cgroup: Layout::observe()?,
+            caps,
+            thermal_throttle_cpus: thermal_throttle_cpus(),
+            apparmor: apparmor::Facts::observe(),
+        })
     }
 }
 

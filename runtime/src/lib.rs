@@ -2,6 +2,7 @@
 //!
 //! The README beside this crate tells the story; `planner` decides, `exec` and `init` do.
 
+pub mod apparmor;
 pub mod attach;
 pub mod caps;
 pub mod cgroup;

@@ -44,6 +44,7 @@ pub struct Process {
     pub console_size: Option<(u16, u16)>,
     pub caps: Caps,
     pub no_new_privileges: bool,
+    pub apparmor: AppArmor,
     pub rlimits: Vec<Rlimit>,
     pub oom_score_adj: Option<i32>,
     pub umask: Option<u32>,
@@ -145,6 +146,18 @@ pub enum Seccomp {
     Default,
     Unconfined,
     /// The text of an OCI/Docker seccomp profile (JSON).
+    Profile(String),
+}
+
+/// The AppArmor profile of a program, on machines that have AppArmor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppArmor {
+    /// rrun's own, loaded if it is not yet.
+    #[default]
+    Default,
+    /// Whatever the caller runs under, which for root is nothing.
+    Unconfined,
+    /// One that the administrator has loaded.
     Profile(String),
 }
 

@@ -14,7 +14,7 @@ use runtime::exec::Io;
 use runtime::host::HostFacts;
 use runtime::join::{self, JoinSpec};
 use runtime::relay::{self, AttachEnd, Ends};
-use runtime::spec::{Process, RunSpec, Seccomp, User};
+use runtime::spec::{AppArmor, Process, RunSpec, Seccomp, User};
 use runtime::sys::spawn;
 use runtime::{caps, state};
 use std::path::PathBuf;
@@ -117,6 +117,7 @@ fn process(args: &ExecArgs, command: &[String], record: &Record, spec: RunSpec, 
         process.cwd = PathBuf::from(dir);
     }
     if args.privileged {
+        process.apparmor = AppArmor::Unconfined;
         process.caps = runtime::spec::Caps::of(&caps::names(caps::ALL), true);
     }
     Ok(process)

@@ -27,6 +27,9 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     }
     spec.process.caps = Caps::of(&granted, true);
     spec.process.no_new_privileges = confinement.no_new_privileges;
+    if let Some(profile) = confinement.apparmor {
+        spec.process.apparmor = profile;
+    }
     match confinement.seccomp.as_deref() {
         Some("unconfined") => spec.seccomp = Seccomp::Unconfined,
         Some(profile) => spec.seccomp = Seccomp::Profile(profile.to_string()),

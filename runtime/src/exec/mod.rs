@@ -137,6 +137,7 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
         for (index, step) in plan.steps.iter().enumerate() {
             let begin = journal.now();
             match step {
+                Step::LoadAppArmor { parser } => crate::apparmor::load_default(parser),
                 Step::CreateCgroup { path, settings, .. } => {
                     cgroup::create(path, &facts.cgroup, settings).map(|words| lacking = words)
                 }

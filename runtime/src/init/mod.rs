@@ -9,6 +9,7 @@ mod program;
 mod reaper;
 mod stdio;
 
+use crate::apparmor;
 use crate::cgroup;
 use crate::exec::report::Reporter;
 use crate::rootfs::{self, Rootfs};
@@ -50,7 +51,7 @@ pub(crate) struct Child<'a> {
 
 /// Walks the steps; reports; never returns.
 pub(crate) fn run(child: Child<'_>, mut reporter: Reporter) -> ! {
-    let mut state = State { child, rootfs: Rootfs::default(), ids: Ids::default(), console: None };
+    let mut state = State { child, rootfs: Rootfs::default(), ids: Ids::default(), console: None, proc: None };
     let steps = state.child.steps;
     for (index, step) in steps.iter().enumerate().skip(state.child.first) {
         let begin = reporter.now();
@@ -78,6 +79,8 @@ struct State<'a> {
     child: Child<'a>,
     rootfs: Rootfs,
     ids: Ids,
+    /// The host's procfs, held while AppArmor needs it.
+    proc: Option<OwnedFd>,
     /// The container's side of its terminal.
     console: Option<OwnedFd>,
 }
@@ -88,7 +91,12 @@ impl State<'_> {
             return Ok(());
         }
         match step {
-            Step::ShedInheritance => shed_inheritance(),
+            Step::ShedInheritance => {
+                if self.child.steps.iter().any(|s| matches!(s, Step::EnterAppArmor { .. })) {
+                    self.proc = Some(apparmor::open_proc()?);
+                }
+                shed_inheritance()
+            }
             Step::JoinCgroup { dirs } => cgroup::enter(dirs),
             Step::JoinNamespaces { handles } => self.join(handles),
             Step::UnshareCgroup => sys_process::unshare(UnshareFlags::NEWCGROUP)
@@ -131,6 +139,10 @@ impl State<'_> {
             Step::CloseDescriptors => {
                 security::cloexec_from(3).map_err(|e| Error::io("close open descriptors at exec", &e))
             }
+            Step::EnterAppArmor { profile, now } => match &self.proc {
+                Some(proc) => apparmor::confine(proc, profile, *now),
+                None => Err(Error::system("no procfs to ask for a profile")),
+            },
             other => Err(Error::system(format!("step out of place: {}", other.line()))),
         }
     }

@@ -45,6 +45,7 @@ mod tests {
         spec.process.tty = true;
         spec.process.console_size = Some((24, 80));
         spec.process.no_new_privileges = true;
+        spec.process.apparmor = AppArmor::Profile("mine".into());
         spec.process.rlimits = vec![Rlimit { name: "NOFILE".into(), soft: 1024, hard: u64::MAX }];
         spec.process.oom_score_adj = Some(-5);
         spec.process.umask = Some(0o27);

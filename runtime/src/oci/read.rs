@@ -1,9 +1,12 @@
 //! OCI read as a [`RunSpec`]: once, here, so that nothing else meets its forest of options.
 
 use super::{ANNOTATION, Beyond};
+use crate::apparmor;
 use crate::cgroup::{IoLimit, IoRate};
 use crate::rlimit;
-use crate::spec::{Caps, Cgroup, Device, Mount, Namespace, Namespaces, Process, Rlimit, Root, RunSpec, Seccomp, User};
+use crate::spec::{
+    AppArmor, Caps, Cgroup, Device, Mount, Namespace, Namespaces, Process, Rlimit, Root, RunSpec, Seccomp, User,
+};
 use oci_spec::runtime as oci;
 use plan::{Error, Result};
 use std::collections::BTreeMap;
@@ -73,11 +76,21 @@ fn read_process(p: &oci::Process) -> Result<Process> {
         console_size: p.console_size().map(|b| (short(b.height()), short(b.width()))),
         caps: p.capabilities().as_ref().map(caps).unwrap_or_default(),
         no_new_privileges: p.no_new_privileges().unwrap_or(false),
+        apparmor: apparmor(p.apparmor_profile().as_deref()),
         rlimits: p.rlimits().iter().flatten().map(limit).collect::<Result<_>>()?,
         oom_score_adj: p.oom_score_adj(),
         umask: user.umask(),
         init: false,
     })
+}
+
+/// A bundle says itself what its program is under; without a word it is under nothing.
+fn apparmor(profile: Option<&str>) -> AppArmor {
+    match profile {
+        None | Some("" | "unconfined") => AppArmor::Unconfined,
+        Some(apparmor::DEFAULT) => AppArmor::Default,
+        Some(name) => AppArmor::Profile(name.to_string()),
+    }
 }
 
 fn short(n: u64) -> u16 {

@@ -1,8 +1,9 @@
 //! A [`RunSpec`] written as OCI.
 
 use super::{ANNOTATION, Beyond};
+use crate::apparmor;
 use crate::cgroup::{self, IoRate};
-use crate::spec::{Caps, Cgroup, Device, Mount, Namespace, Process, Root, RunSpec, User};
+use crate::spec::{AppArmor, Caps, Cgroup, Device, Mount, Namespace, Process, Root, RunSpec, User};
 use oci_spec::runtime::Spec;
 use plan::{Error, Result};
 use serde_json::{Value, json};
@@ -71,6 +72,11 @@ fn process(p: &Process) -> Value {
         "capabilities": capabilities(&p.caps),
         "rlimits": rlimits,
         "noNewPrivileges": p.no_new_privileges,
+        "apparmorProfile": match &p.apparmor {
+            AppArmor::Default => apparmor::DEFAULT,
+            AppArmor::Unconfined => "unconfined",
+            AppArmor::Profile(name) => name,
+        },
         "oomScoreAdj": p.oom_score_adj,
     })
 }

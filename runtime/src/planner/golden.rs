@@ -3,10 +3,11 @@
 //! them.
 
 use super::{Plan, plan, plan_exec};
+use crate::apparmor::Facts;
 use crate::cgroup::{Hierarchy, Layout, Unified};
 use crate::host::HostFacts;
 use crate::join::JoinSpec;
-use crate::spec::{Device, Mount, Namespace, Rlimit, Root, RunSpec, Seccomp, User};
+use crate::spec::{AppArmor, Device, Mount, Namespace, Rlimit, Root, RunSpec, Seccomp, User};
 use crate::step::Step;
 use ::plan::{Action, Site, Spoken};
 use std::path::Path;
@@ -14,7 +15,12 @@ use std::path::Path;
 fn v2() -> HostFacts {
     let controllers = ["cpuset", "cpu", "io", "memory", "pids"].map(String::from).to_vec();
     let unified = Some(Unified { root: "/sys/fs/cgroup".into(), controllers });
-    HostFacts { cgroup: Layout { v1: Vec::new(), unified }, caps: crate::caps::ALL, thermal_throttle_cpus: 0 }
+    HostFacts {
+        cgroup: Layout { v1: Vec::new(), unified },
+        caps: crate::caps::ALL,
+        thermal_throttle_cpus: 0,
+        apparmor: None,
+    }
 }
 
 fn hybrid() -> HostFacts {
@@ -31,7 +37,7 @@ fn hybrid() -> HostFacts {
     ];
     let unified = Some(Unified { root: "/sys/fs/cgroup/unified".into(), controllers: Vec::new() });
     let caps = crate::caps::ALL & !crate::caps::mask(&["SYS_RESOURCE", "NET_RAW"]);
-    HostFacts { cgroup: Layout { v1, unified }, caps, thermal_throttle_cpus: 2 }
+    HostFacts { cgroup: Layout { v1, unified }, caps, thermal_throttle_cpus: 2, apparmor: None }
 }
 
 fn spec() -> RunSpec {
@@ -193,4 +199,43 @@ fn the_order_that_matters() {
         assert!(matches!(plan.steps.last(), Some(Step::Exec { .. })));
         assert_eq!(plan.steps[plan.network_at()], Step::AwaitNetwork);
     }
+}
+
+/// The profile comes when nothing is left to set up, and is loaded by whoever comes first.
+#[test]
+fn apparmor_where_the_kernel_has_it() {
+    let facts = |default_loaded, parser: Option<&str>| {
+        let apparmor = Some(Facts { default_loaded, parser: parser.map(Into::into) });
+        HostFacts { apparmor, ..v2() }
+    };
+    let enter = |profile: &str, now| Step::EnterAppArmor { profile: profile.into(), now };
+    let steps = |spec: &RunSpec, facts: &HostFacts| plan(spec, facts).unwrap();
+    let loads = |plan: &Plan| plan.steps.iter().any(|s| matches!(s, Step::LoadAppArmor { .. }));
+    let entered = |plan: &Plan| plan.steps.iter().rposition(|s| matches!(s, Step::EnterAppArmor { .. }));
+
+    let ready = steps(&spec(), &facts(true, None));
+    assert!(!loads(&ready));
+    assert_eq!(ready.steps[ready.steps.len() - 2], enter("rrun-default", false));
+
+    let first = steps(&spec(), &facts(false, Some("/sbin/apparmor_parser")));
+    assert_eq!(first.steps[0], Step::LoadAppArmor { parser: "/sbin/apparmor_parser".into() });
+    assert!(first.steps[0].shell().unwrap().contains("deny mount,"));
+    assert!(entered(&first).is_some());
+
+    let mut wish = spec();
+    wish.process.init = true;
+    let plan = steps(&wish, &facts(true, None));
+    assert_eq!(plan.steps[plan.steps.len() - 3..][..2], [enter("rrun-default", true), Step::StartReaper]);
+
+    let bare = steps(&spec(), &facts(false, None));
+    assert!(!loads(&bare) && entered(&bare).is_none());
+    assert!(bare.warnings[0].contains("package apparmor"), "{:?}", bare.warnings);
+
+    wish.process.apparmor = AppArmor::Profile("mine".into());
+    assert_eq!(entered(&steps(&wish, &v2())), None);
+    assert!(steps(&wish, &v2()).warnings[0].contains("mine"));
+    assert!(entered(&steps(&wish, &facts(false, None))).is_some());
+
+    wish.make_privileged();
+    assert_eq!(entered(&steps(&wish, &facts(true, None))), None);
 }

@@ -9,11 +9,12 @@ mod check;
 #[cfg(test)]
 mod golden;
 
+use crate::apparmor::{self, Facts};
 use crate::cgroup;
 use crate::host::HostFacts;
 use crate::join::JoinSpec;
 use crate::spec::defaults::THERMAL_THROTTLE;
-use crate::spec::{Caps, Mount, Namespace, Process, Root, RunSpec, Seccomp};
+use crate::spec::{AppArmor, Caps, Mount, Namespace, Process, Root, RunSpec, Seccomp};
 use crate::step::{Handle, Profile, Step};
 use plan::{Ns, Result};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub fn plan(spec: &RunSpec, facts: &HostFacts) -> Result<Plan> {
     check::run_spec(spec)?;
     let mut warnings = Vec::new();
     let mut steps = Vec::with_capacity(48);
+    load_apparmor(&spec.process, facts, &mut steps);
     create_cgroup(spec, facts, &mut steps, &mut warnings);
     clone(spec, facts, &mut steps);
     steps.push(Step::ShedInheritance);
@@ -288,6 +290,39 @@ fn confine(process: &Process, seccomp: &Seccomp, facts: &HostFacts, steps: &mut 
         steps.push(drop);
     }
     steps.push(Step::CloseDescriptors);
+    if let Some(profile) = apparmor_profile(process, facts, warnings) {
+        steps.push(Step::EnterAppArmor { profile, now: process.init });
+    }
+}
+
+/// The default profile, if the kernel does not have it yet and there is something to load it with.
+fn load_apparmor(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>) {
+    if let (AppArmor::Default, Some(Facts { default_loaded: false, parser: Some(parser) })) =
+        (&process.apparmor, &facts.apparmor)
+    {
+        steps.push(Step::LoadAppArmor { parser: parser.clone() });
+    }
+}
+
+/// The profile that the program will run under, once the steps before have been carried out.
+fn apparmor_profile(process: &Process, facts: &HostFacts, warnings: &mut Vec<String>) -> Option<String> {
+    match (&process.apparmor, &facts.apparmor) {
+        (AppArmor::Unconfined, _) | (AppArmor::Default, None) => None,
+        (AppArmor::Profile(name), Some(_)) => Some(name.clone()),
+        (AppArmor::Profile(name), None) => {
+            warnings.push(format!("this machine has no AppArmor: the container goes without profile {name}"));
+            None
+        }
+        (AppArmor::Default, Some(Facts { default_loaded: false, parser: None })) => {
+            warnings.push(format!(
+                "AppArmor is on, but profile {} is not loaded and apparmor_parser (package apparmor) is missing: the \
+                 container goes without",
+                apparmor::DEFAULT
+            ));
+            None
+        }
+        (AppArmor::Default, Some(_)) => Some(apparmor::DEFAULT.to_string()),
+    }
 }
 
 /// The wish, cut down to what the caller can hand on.

@@ -2,7 +2,7 @@
 //!
 //! The command line starts from [`RunSpec::new`] and changes what its flags say.
 
-use super::{Caps, Cgroup, Device, Mount, Namespace, Namespaces, Process, Root, RunSpec, Seccomp, User};
+use super::{AppArmor, Caps, Cgroup, Device, Mount, Namespace, Namespaces, Process, Root, RunSpec, Seccomp, User};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -122,6 +122,7 @@ impl RunSpec {
                 console_size: None,
                 caps: Caps::of(&crate::caps::DEFAULT.map(str::to_string), true),
                 no_new_privileges: false,
+                apparmor: AppArmor::Default,
                 rlimits: Vec::new(),
                 oom_score_adj: None,
                 umask: None,
@@ -152,6 +153,7 @@ impl RunSpec {
         let all = crate::caps::names(crate::caps::ALL);
         self.process.caps = Caps::of(&all, true);
         self.seccomp = Seccomp::Unconfined;
+        self.process.apparmor = AppArmor::Unconfined;
         self.masked_paths.clear();
         self.readonly_paths.clear();
         for m in &mut self.mounts {

@@ -15,6 +15,10 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// Host: rrun's own AppArmor profile, into the kernel.
+    LoadAppArmor {
+        parser: PathBuf,
+    },
     /// Host: the group's directories in every hierarchy, then its limits.
     CreateCgroup {
         path: PathBuf,
@@ -132,6 +136,11 @@ pub enum Step {
         caps: Caps,
     },
     CloseDescriptors,
+    /// `now`: before the fork of `--init`, so that both are under it; else from the exec on.
+    EnterAppArmor {
+        profile: String,
+        now: bool,
+    },
     /// `--init`.
     StartReaper,
     Exec {

@@ -5,6 +5,7 @@
 
 use super::words::ns_name;
 use super::{Change, Handle, Propagation, Step};
+use crate::apparmor;
 use crate::planner::options;
 use crate::spec::defaults::{DEVICE_LINKS, DEVICES};
 use crate::spec::{Caps, Device, User};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn shell(step: &Step) -> Option<String> {
     let lines = match step {
+        Step::LoadAppArmor { .. } => vec![apparmor::load_command()],
         Step::CreateCgroup { dirs, settings, .. } => {
             let dirs: Vec<String> = dirs.iter().map(q).collect();
             let mut lines = vec![format!("mkdir -p {}", dirs.join(" "))];
@@ -115,6 +117,10 @@ pub(super) fn shell(step: &Step) -> Option<String> {
         }
         Step::NoNewPrivileges => vec!["exec setpriv --no-new-privs sh".into()],
         Step::DropCapabilities { caps } => vec![setpriv(caps)],
+        Step::EnterAppArmor { profile, now } => {
+            let (file, verb) = apparmor::request(*now);
+            vec![format!("echo {} > /proc/self/attr/apparmor/{file}", q(format!("{verb} {profile}")))]
+        }
         Step::Exec { argv, umask } => {
             let words: Vec<String> = argv.iter().map(q).collect();
             vec![format!("umask {umask:04o}; exec {}", words.join(" "))]

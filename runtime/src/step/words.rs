@@ -1,6 +1,7 @@
 //! What each step says of itself. The text of `--explain` and of the book of steps.
 
 use super::{Change, Handle, Profile, Step};
+use crate::apparmor;
 use crate::planner::options;
 use crate::spec::User;
 use plan::{Action, HostThing, Ns, Site, Undo};
@@ -9,6 +10,7 @@ use std::path::Path;
 impl Action for Step {
     fn line(&self) -> String {
         match self {
+            Step::LoadAppArmor { .. } => format!("load AppArmor profile {}", apparmor::DEFAULT),
             Step::CreateCgroup { path, settings, .. } => {
                 let limits: Vec<String> = settings.iter().filter_map(limit_words).collect();
                 let limits = if limits.is_empty() { "no limits".into() } else { limits.join(", ") };
@@ -109,6 +111,10 @@ impl Action for Step {
                 n => format!("become the user, with no more than {}", count(n, "capability")),
             },
             Step::CloseDescriptors => "let no open file through to the program".into(),
+            Step::EnterAppArmor { profile, now } => {
+                let when = if *now { "" } else { " from exec on" };
+                format!("run under AppArmor profile {profile}{when}")
+            }
             Step::StartReaper => "fork: stay behind as init, the program becomes pid 2".into(),
             Step::Exec { argv, .. } => {
                 let more = if argv.len() > 1 { format!(" ({} arguments)", argv.len() - 1) } else { String::new() };
@@ -119,6 +125,10 @@ impl Action for Step {
 
     fn why(&self) -> &'static str {
         match self {
+            Step::LoadAppArmor { .. } => {
+                "The kernel knows no profile after a boot, and takes only compiled ones. This happens once, before the \
+                 first container; the profile then stays, like a rule of the firewall."
+            }
             Step::CreateCgroup { .. } => {
                 "A cgroup counts and limits what a set of processes uses. Limits are files: they are written before \
                  the first process exists, so that nothing ever runs unlimited."
@@ -248,6 +258,11 @@ impl Action for Step {
                 "An open descriptor of a host directory is a way out of the container; everything above stderr closes \
                  at exec."
             }
+            Step::EnterAppArmor { .. } => {
+                "A profile says which files, mounts, signals and sockets a program may use, whoever it runs as. It is \
+                 a second wall: where a mask or a capability was forgotten, mounting and writing to the kernel's files \
+                 still fail."
+            }
             Step::StartReaper => {
                 "Pid 1 has duties: it inherits orphans and must wait for them, and unlike others it ignores signals \
                  it has no handler for. The reaper does both, so the program need not."
@@ -265,7 +280,8 @@ impl Action for Step {
 
     fn site(&self) -> Site {
         match self {
-            Step::CreateCgroup { .. }
+            Step::LoadAppArmor { .. }
+            | Step::CreateCgroup { .. }
             | Step::FilterDevices { .. }
             | Step::JoinPidNamespace { .. }
             | Step::CloneNamespaces { .. } => Site::Host,
@@ -275,6 +291,8 @@ impl Action for Step {
 
     fn undo(&self) -> Undo {
         match self {
+            // Shared by all containers, and part of the machine's policy until the next boot.
+            Step::LoadAppArmor { .. } => Undo::Nothing,
             // A BPF program goes with the cgroup it is attached to.
             Step::CreateCgroup { path, .. } | Step::FilterDevices { path, .. } => {
                 Undo::Remove(vec![HostThing::CgroupDir { path: path.clone() }])
@@ -313,6 +331,7 @@ impl Action for Step {
             | Step::FilterSystemCalls { .. }
             | Step::DropCapabilities { .. }
             | Step::CloseDescriptors
+            | Step::EnterAppArmor { .. }
             | Step::StartReaper
             | Step::Exec { .. } => Undo::DiesWith(Ns::Process),
         }

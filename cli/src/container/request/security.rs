@@ -4,7 +4,7 @@ use crate::args::SecurityFlags;
 use crate::container::record::{DeviceMapping, HostConfig};
 use plan::{Error, Result, ResultExt};
 use runtime::cgroup::DeviceRule;
-use runtime::spec::Device;
+use runtime::spec::{AppArmor, Device};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub fn fill(flags: &SecurityFlags, host: &mut HostConfig, warnings: &mut Vec<Str
 fn security_option(option: &str, warnings: &mut Vec<String>) -> Result<String> {
     let wrong = || {
         Error::invalid(format!("invalid --security-opt: \"{}\"", option.escape_debug())).with_hint(
-            "one of no-new-privileges, seccomp=FILE, seccomp=unconfined, systempaths=unconfined, apparmor=unconfined",
+            "one of no-new-privileges, seccomp=FILE, seccomp=unconfined, systempaths=unconfined, apparmor=PROFILE",
         )
     };
     let (key, value) = match option.split_once(['=', ':']) {
@@ -48,8 +48,9 @@ fn security_option(option: &str, warnings: &mut Vec<String>) -> Result<String> {
             })?;
             Ok(format!("seccomp={profile}"))
         }
-        ("apparmor", "unconfined") | ("label", "disable") => Ok(option.to_string()),
-        ("apparmor" | "label", profile) if !profile.is_empty() => {
+        ("label", "disable") => Ok(option.to_string()),
+        ("apparmor", profile) if is_profile_name(profile) => Ok(option.to_string()),
+        ("label", profile) if !profile.is_empty() => {
             warnings.push(format!(
                 "--security-opt {key}={profile} is not applied: rrun confines by namespaces, capabilities and seccomp"
             ));
@@ -59,21 +60,35 @@ fn security_option(option: &str, warnings: &mut Vec<String>) -> Result<String> {
     }
 }
 
+/// The name goes into one write to the kernel, which takes anything but control characters.
+fn is_profile_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 512 && !name.chars().any(char::is_control)
+}
+
 /// What the security options of a record come to.
 pub struct Confinement {
     pub no_new_privileges: bool,
     /// `unconfined`, a profile's text, or nothing for the default.
     pub seccomp: Option<String>,
+    /// Nothing for the default.
+    pub apparmor: Option<AppArmor>,
     pub system_paths_open: bool,
 }
 
 pub fn confinement(options: &[String]) -> Confinement {
-    let mut found = Confinement { no_new_privileges: false, seccomp: None, system_paths_open: false };
+    let mut found = Confinement { no_new_privileges: false, seccomp: None, apparmor: None, system_paths_open: false };
     for option in options {
         let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
         match key {
             "no-new-privileges" => found.no_new_privileges = value != "false",
             "seccomp" => found.seccomp = (value != "builtin").then(|| value.to_string()),
+            "apparmor" => {
+                found.apparmor = Some(match value {
+                    "unconfined" => AppArmor::Unconfined,
+                    runtime::apparmor::DEFAULT => AppArmor::Default,
+                    name => AppArmor::Profile(name.to_string()),
+                });
+            }
             "systempaths" => found.system_paths_open = true,
             _ => {}
         }
@@ -183,17 +198,31 @@ mod tests {
     #[test]
     fn options() {
         let mut warnings = Vec::new();
-        for good in ["no-new-privileges", "no-new-privileges:true", "seccomp=unconfined", "apparmor=unconfined"] {
+        for good in ["no-new-privileges", "no-new-privileges:true", "seccomp=unconfined", "apparmor=mine"] {
             assert_eq!(security_option(good, &mut warnings).unwrap(), good);
         }
         assert!(warnings.is_empty());
-        security_option("apparmor=mine", &mut warnings).unwrap();
+        security_option("label=type:mine", &mut warnings).unwrap();
         assert_eq!(warnings.len(), 1);
-        for bad in ["", "x", "seccomp", "seccomp=", "no-new-privileges=maybe", "seccomp=/nonexistent"] {
+        for bad in [
+            "",
+            "x",
+            "seccomp",
+            "seccomp=",
+            "no-new-privileges=maybe",
+            "seccomp=/nonexistent",
+            "apparmor=",
+            "apparmor=a\nb",
+        ] {
             assert!(security_option(bad, &mut warnings).is_err(), "{bad}");
         }
         assert!(confinement(&["no-new-privileges".into()]).no_new_privileges);
         assert!(!confinement(&["no-new-privileges=false".into()]).no_new_privileges);
+        let apparmor = |o: &str| confinement(&[o.into()]).apparmor;
+        assert_eq!(apparmor("apparmor:unconfined"), Some(AppArmor::Unconfined));
+        assert_eq!(apparmor("apparmor=mine"), Some(AppArmor::Profile("mine".into())));
+        assert_eq!(apparmor("apparmor=rrun-default"), Some(AppArmor::Default));
+        assert_eq!(apparmor("no-new-privileges"), None);
         assert_eq!(confinement(&["seccomp=unconfined".into()]).seccomp.as_deref(), Some("unconfined"));
     }
 

@@ -1,12 +1,14 @@
 //! `rrun inspect CONTAINER`.
 
 use crate::container::record::{HostConfig, MountKind, Record};
+use crate::container::request::security;
 use crate::context::Context;
 use ipnetwork::IpNetwork;
 use netstack::model::{Endpoint, EndpointConfig, PortBinding, PortSpec, Proto};
 use netstack::networks::is_predefined;
 use netstack::rate;
 use runtime::cgroup::IoRate;
+use runtime::spec::AppArmor;
 use runtime::state::{State, Status};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -47,7 +49,7 @@ pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": apparmor_profile(r),
         "ExecIDs": null,
         "HostConfig": host_config(r),
         "GraphDriver": {
@@ -74,6 +76,19 @@ pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
         o.insert("SizeRw".into(), size.into());
     }
     doc
+}
+
+/// What it would run under if it were started now: nothing where there is no AppArmor.
+fn apparmor_profile(r: &Record) -> String {
+    if !runtime::apparmor::is_on() {
+        return String::new();
+    }
+    match security::confinement(&r.host.security_opt).apparmor {
+        Some(AppArmor::Profile(name)) => name,
+        Some(AppArmor::Unconfined) => "unconfined".into(),
+        None if r.host.privileged => "unconfined".into(),
+        Some(AppArmor::Default) | None => runtime::apparmor::DEFAULT.into(),
+    }
 }
 
 fn state(live: &Live) -> Value {
