@@ -3,7 +3,7 @@
 
 use std::process::{Command, Stdio};
 
-/// The `ip link` commands that make one of a kind; those that sit on another link get a veth.
+/// Mostly the `ip link` commands that make one of a kind; those that sit on another link get a veth.
 const PROBES: &[(&str, &str)] = &[
     ("dummy", "ip link add probe type dummy"),
     ("macvlan", "ip link add p0 type veth peer name p1; ip link add probe link p0 type macvlan mode bridge"),
@@ -12,9 +12,10 @@ const PROBES: &[(&str, &str)] = &[
     ("vxlan", "ip link add probe type vxlan id 2 dstport 4789"),
     ("tbf", "ip link set lo up; tc qdisc add dev lo root tbf rate 1mbit burst 16kb limit 32kb"),
     ("wireguard", "ip link add probe type wireguard"),
+    ("AppArmor", "test -e /sys/kernel/security/apparmor/profiles"),
 ];
 
-/// Does this kernel have such links? Panics for a name that has no probe.
+/// Does this kernel have it? Panics for a name that has no probe.
 pub fn has(feature: &str) -> bool {
     let (_, script) = PROBES
         .iter()
