@@ -3,7 +3,7 @@
 # the stock Debian kernel under qemu (KVM where that works, else software emulation), systemd, cgroup v2.
 #
 #   vagrant/vm.sh test [FILTER...]    run the tests (those whose name contains a FILTER) in a fresh VM
-#   vagrant/vm.sh reboot [FILTER...]  real reboots and power cuts of a VM with containers in it
+#   vagrant/vm.sh reboot              real reboots and power cuts of a VM with containers in it
 #   vagrant/vm.sh ci                  what .ci/run runs: a subset chosen by measured time, and the reboots
 #   vagrant/vm.sh run COMMAND         one shell command in a fresh VM that has rrun
 #   vagrant/vm.sh up                  start a VM that stays: test, run and shell then use it
@@ -38,19 +38,33 @@ attach_or_fresh() {
   else
     fresh
   fi
-  payload_copy
 }
 
-# suite FILTER...: the tests; the logs come back whatever the outcome.
+# suite NAMES: these tests; the logs come back whatever the outcome.
 suite() {
   local code=0
+  payload_copy "$1"
   limit=${limit:-5400} machine_ssh env RRUN_TEST_SLOW="$(machine_slowdown)" \
-    /opt/rrun/suite.sh "${RRUN_VM_THREADS:-3}" "$@" || code=$?
+    /opt/rrun/suite.sh "${RRUN_VM_THREADS:-3}" || code=$?
+  rm -rf "$image/results"
   mkdir -p "$image/results"
   machine_ssh tar -C /opt/rrun/results -cf - . | tar -C "$image/results" -xf - || true
   [ "$code" != 124 ] || echo "vm: time is up" >&2
   echo "logs: $image/results"
   return "$code"
+}
+
+# reboots: containers and networks before and after a reboot and a power cut. Each act is a run of
+# the program in tests/src/bin/reboot.rs, in the VM.
+reboots() {
+  machine_ssh /opt/rrun/bin/reboot before
+  machine_reboot
+  machine_ssh /opt/rrun/bin/reboot after-reboot
+  # The power goes while containers and networks come and go.
+  machine_ssh 'setsid /opt/rrun/bin/reboot churn >/dev/null 2>&1 </dev/null &'
+  machine_ssh /opt/rrun/bin/reboot churning
+  machine_power_cut
+  machine_ssh /opt/rrun/bin/reboot after-power-cut
 }
 
 command=${1:-}
@@ -60,13 +74,39 @@ case $command in
 esac
 case $command in
   build) ;;
-  test) payload_build; attach_or_fresh; suite "$@" ;;
-  run) payload_build; attach_or_fresh; limit=0 machine_ssh "$*" ;;
+  test)
+    payload_build
+    names=$(payload_names "$@") || { echo "no test has a name like that" >&2; exit 4; }
+    attach_or_fresh
+    suite "$names"
+    ;;
+  reboot)
+    payload_build
+    fresh
+    payload_copy ""
+    reboots
+    ;;
+  ci)
+    payload_build
+    mapfile -t filters < <(grep -v '^#' vagrant/vm/ci-tests)
+    names=$(payload_names "${filters[@]}")
+    fresh
+    code=0
+    limit=1200 suite "$names" || code=$?
+    reboots
+    exit $code
+    ;;
+  run)
+    payload_build
+    attach_or_fresh
+    payload_copy ""
+    limit=0 machine_ssh "$*"
+    ;;
   up)
     if [ -L "$stays" ] && machine_attach "$(readlink "$stays")"; then echo "already up"; exit 0; fi
     payload_build
     fresh
-    payload_copy
+    payload_copy ""
     trap - EXIT
     ln -sfn "$run" "$stays"
     echo "up: vagrant/vm.sh shell"

@@ -247,7 +247,7 @@ impl Host {
         }
         self.ok(&["network", "prune", "-f"]);
         // Network namespaces die asynchronously, and a monitor lingers ~60 ms with its firewall socket.
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + patience();
         loop {
             let left = Census::take(self).left_over(before);
             if left.is_empty() {
@@ -384,8 +384,9 @@ fn enter(command: &mut Command, pid: u32, cgroups: &[PathBuf]) {
     }
 }
 
+/// Runs `command` to its end, without input.
 #[track_caller]
-fn run(mut command: Command) -> Ran {
+pub fn run(mut command: Command) -> Ran {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let out = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     use std::os::unix::process::ExitStatusExt;
@@ -401,15 +402,22 @@ pub fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run tests/run.sh"))
 }
 
-/// Polls `f` until it gives a value; panics with `what` after ten seconds.
+/// Polls `f` until it gives a value; panics with `what` after ten seconds, or as many more times as
+/// `RRUN_TEST_SLOW` says that this machine is slower than others.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + patience();
     loop {
         if let Some(v) = f() {
             return v;
         }
-        assert!(Instant::now() < deadline, "did not happen in 10 s: {what}");
+        assert!(Instant::now() < deadline, "did not happen in {:?}: {what}", patience());
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// How long a test waits for what a machine at ease does in a moment.
+pub fn patience() -> Duration {
+    let slow = std::env::var("RRUN_TEST_SLOW").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    Duration::from_secs(10) * slow
 }

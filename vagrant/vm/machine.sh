@@ -28,6 +28,7 @@ machine_boot() {
     echo "$accel" >"$run/accel"
     # Its own layer over the image, which nobody writes to.
     qemu-img create -q -f qcow2 -b "$image/root.ext4" -F raw "$run/disk.qcow2"
+    truncate -s "$payload_size" "$run/payload.raw"
     cp "$image/key" "$run/key"
     chmod 0600 "$run/key"
   fi
@@ -53,6 +54,7 @@ machine_qemu() {
   setsid qemu-system-x86_64 -M pc -accel "$1" -cpu max -smp 2 -m "${RRUN_VM_MEMORY:-2048}" \
     -nodefaults -no-user-config -display none -kernel "$image/kernel" -initrd "$image/initrd" -append "$append" \
     -drive file="$run/disk.qcow2",format=qcow2,if=virtio,cache=unsafe \
+    -drive file="$run/payload.raw",format=raw,if=virtio,cache=unsafe \
     -netdev user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:"$(cat "$run/port")"-:22 \
     -device virtio-net-pci,netdev=n0,romfile= -device virtio-rng-pci \
     -serial file:"$run/serial.log" -monitor none </dev/null >"$run/qemu.log" 2>&1 9>&- &

@@ -1,29 +1,48 @@
 # shellcheck shell=bash
 # What goes into the VM: the release binary and the tests' executables, built here. No toolchain goes in.
 
-# payload_build: sets $executables and $rootfs.
+payload_size=1G # of the disk it comes on; almost all of it a hole
+
+# payload_build: sets $executables (lines "name path") and $rootfs.
 payload_build() {
+  local folder name path
   echo "building rrun and its tests"
   cargo build --release --workspace --bins --quiet
   rootfs=${RRUN_ROOTFS:-$target/busybox-rootfs.tar}
   [ -s "$rootfs" ] || { vagrant/busybox-rootfs.sh >"$rootfs.$$" && mv "$rootfs.$$" "$rootfs"; }
-  # Lines "folder target executable".
+  # The black-box tests go by their file, as in tests/tests; a crate's own tests by the crate.
   executables=$(cargo test --workspace --no-run --quiet --message-format=json | sed -n \
-    's|.*"package_id":"[^"#]*/\([^"/#]*\)#.*"target":{[^}]*"name":"\([^"]*\)".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1 \2 \3|p')
+    's|.*"package_id":"[^"#]*/\([^"/#]*\)#.*"target":{[^}]*"name":"\([^"]*\)".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1 \2 \3|p' |
+    while read -r folder name path; do
+      [ "$folder" = tests ] || name=unit-$folder-$name
+      echo "$name $path"
+    done)
 }
 
-# payload_copy: as /opt/rrun into the VM; debug information stays here.
+# payload_names FILTER...: the tests "file::name" that contain one of the FILTERs (none: all).
+payload_names() {
+  local name path names
+  names=$(while read -r name path; do
+    "$path" --list --format terse 2>/dev/null | sed -n "s,: test$,,; s,^,$name::,p"
+  done <<<"$executables")
+  if [ $# = 0 ]; then echo "$names"; else grep -F "$(printf '%s\n' "$@")" <<<"$names"; fi
+}
+
+# payload_copy NAMES: what these tests need, as /opt/rrun into the VM; debug information stays here.
 payload_copy() {
-  local payload=$run/payload folder name executable
+  local payload=$run/payload name path
   rm -rf "$payload"
   mkdir -p "$payload"/{bin,tests}
-  cp "$target"/*/release/{rrun,prober,peer} "$payload/bin/"
-  while read -r folder name executable; do
-    # The black-box tests by their file, as in tests/tests; a crate's own tests by the crate.
-    [ "$folder" = tests ] || name=unit-$folder-$name
-    strip -o "$payload/tests/$name" "$executable"
+  cp "$target"/*/release/{rrun,prober,peer,reboot} "$payload/bin/"
+  while read -r name path; do
+    ! grep -q "^$name::" <<<"$1" || strip -o "$payload/tests/$name" "$path"
   done <<<"$executables"
   cp "$rootfs" "$payload/busybox-rootfs.tar"
-  cp vagrant/vm/suite.sh "$payload/"
-  tar -C "$payload" -cf - . | machine_ssh 'rm -rf /opt/rrun; mkdir -p /opt/rrun; tar -C /opt/rrun -xf -; ln -sf /opt/rrun/bin/rrun /usr/local/bin/'
+  cp vagrant/vm/{suite.sh,allowed-skips} "$payload/"
+  echo "$1" >"$payload/names"
+  # A second disk, since encryption under emulation is slow; the VM must not believe what it has read before.
+  tar -C "$payload" --format=ustar -cf "$run/payload.raw" .
+  truncate -s "$payload_size" "$run/payload.raw"
+  machine_ssh 'blockdev --flushbufs /dev/vdb; rm -rf /opt/rrun; mkdir /opt/rrun; tar -C /opt/rrun -xf /dev/vdb;
+    ln -sf /opt/rrun/bin/rrun /usr/local/bin/'
 }

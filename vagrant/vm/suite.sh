@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests inside the VM, each in a process of its own, and says how each ended.
 #
-#   suite.sh THREADS [FILTER...]    tests whose "file::name" contains one of the FILTERs
+#   suite.sh THREADS    those that the file `names` lists, "file::name" a line
 #
 # Here the kernel has everything: a test that was skipped has failed, unless it is in `allowed-skips`.
 set -uo pipefail
@@ -26,14 +26,9 @@ if [ "${1:-}" = --one ]; then # NAME: "file::test"
 fi
 
 threads=$1
-shift
 rm -rf results
 mkdir results
-names=$(for executable in tests/*; do
-  "$executable" --list --format terse 2>/dev/null | sed -n "s,: test$,,; s,^,${executable#tests/}::,p"
-done)
-[ $# = 0 ] || names=$(grep -F "$(printf '%s\n' "$@")" <<<"$names")
-[ -n "$names" ] || { echo "no test has a name like that" >&2; exit 4; }
+names=$(cat names)
 echo "$(wc -l <<<"$names") tests, $threads at a time, on Linux $(uname -r), $(stat -fc %T /sys/fs/cgroup), $(nproc) processors"
 begin=$SECONDS
 xargs -d '\n' -P "$threads" -n 1 ./suite.sh --one <<<"$names"

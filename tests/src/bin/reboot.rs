@@ -1,0 +1,373 @@
+//! The acts of the reboot tests, for `vagrant/vm.sh reboot`: what rrun has on a machine before and after a
+//! real reboot and a power cut. It works on the machine it runs on, and therefore only in the VM.
+//!
+//! `before` → reboot → `after-reboot` → `churn` in the background → power cut → `after-power-cut`
+
+use rrun_tests::host::{Ran, eventually, run};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+const BIN: &str = "/opt/rrun/bin/rrun";
+const ROOTFS: &str = "/opt/rrun/busybox-rootfs.tar";
+/// What is remembered between the acts.
+const NOTES: &str = "/var/lib/rrun-reboot.json";
+
+type Scene = (&'static str, fn());
+
+const BEFORE: &[Scene] = &[
+    ("a_first_run_loads_what_a_boot_forgets", a_first_run_loads_what_a_boot_forgets),
+    ("a_machine_with_containers", a_machine_with_containers),
+];
+
+const AFTER_REBOOT: &[Scene] = &[
+    ("containers_have_ended_and_rm_ones_are_gone", containers_have_ended_and_rm_ones_are_gone),
+    ("the_kernel_and_the_volatile_state_agree", the_kernel_and_the_volatile_state_agree),
+    ("names_volumes_and_networks_are_still_there", names_volumes_and_networks_are_still_there),
+    ("restart_always_comes_back_at_boot", restart_always_comes_back_at_boot),
+    ("start_works_as_before", start_works_as_before),
+];
+
+const AFTER_POWER_CUT: &[Scene] = &[
+    ("every_command_still_works", every_command_still_works),
+    ("what_ran_is_told_and_starts_again", what_ran_is_told_and_starts_again),
+    ("what_was_half_made_can_be_removed", what_was_half_made_can_be_removed),
+    ("nothing_is_left_of_it", nothing_is_left_of_it),
+];
+
+fn main() -> ExitCode {
+    let act = std::env::args().nth(1).unwrap_or_default();
+    let scenes = match act.as_str() {
+        "before" => BEFORE,
+        "after-reboot" => AFTER_REBOOT,
+        "after-power-cut" => AFTER_POWER_CUT,
+        "churn" => churn(),
+        "churning" => &[("churning", churning as fn())],
+        _ => {
+            eprintln!(
+                "usage: reboot before|after-reboot|churn|churning|after-power-cut, in the VM (vagrant/vm.sh reboot)"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    let mut failed = 0;
+    for (name, scene) in scenes {
+        let ok = std::panic::catch_unwind(scene).is_ok();
+        println!("{} reboot::{name}", if ok { "ok      " } else { "FAILED  " });
+        failed += u8::from(!ok);
+    }
+    println!("{} passed, {failed} failed", scenes.len() - usize::from(failed));
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn rrun(args: &[&str]) -> Ran {
+    let mut c = Command::new(BIN);
+    c.args(args);
+    run(c)
+}
+
+#[track_caller]
+fn ok(args: &[&str]) -> String {
+    let ran = rrun(args);
+    assert_eq!(ran.code, 0, "rrun {args:?}\nstdout: {}\nstderr: {}", ran.stdout, ran.stderr);
+    ran.stdout.trim_end().to_string()
+}
+
+#[track_caller]
+fn sh(script: &str) -> String {
+    let mut c = Command::new("sh");
+    c.args(["-ec", script]);
+    let ran = run(c);
+    assert_eq!(ran.code, 0, "{script}\nstdout: {}\nstderr: {}", ran.stdout, ran.stderr);
+    ran.stdout.trim_end().to_string()
+}
+
+#[track_caller]
+fn inspect(name: &str) -> Value {
+    let text = ok(&["inspect", name]);
+    let doc: Value = serde_json::from_str(&text).expect("inspect prints JSON");
+    doc[0].clone()
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot").trim().to_string()
+}
+
+/// Of the verb or flag that is asked for, whether this rrun has it.
+fn knows(args: &[&str], word: &str) -> bool {
+    let ran = rrun(args);
+    ran.code == 0 && ran.stdout.contains(word)
+}
+
+fn has_restart_policies() -> bool {
+    knows(&["run", "--help"], "--restart") && knows(&["boot", "--help"], "boot")
+}
+
+/// The page of the web server in container `web`, through the port it publishes.
+fn page() -> Option<String> {
+    let mut c = Command::new("python3");
+    c.args([
+        "-c",
+        "import socket; s = socket.create_connection(('127.0.0.1', 8080), 5); s.sendall(b'GET /page HTTP/1.0\\r\\n\\r\\n')\n\
+         d = b''\n\
+         while (b := s.recv(4096)): d += b\n\
+         print(d.decode().split('\\r\\n\\r\\n')[1], end='')",
+    ]);
+    let ran = run(c);
+    (ran.code == 0).then(|| ran.stdout.trim().to_string())
+}
+
+// ---- before
+
+/// Without apparmor_parser a container starts all the same, and says what it goes without.
+fn a_first_run_loads_what_a_boot_forgets() {
+    ok(&["import", "--change", r#"CMD ["sh"]"#, ROOTFS, "busybox"]);
+    let loaded = || sh("cat /sys/kernel/security/apparmor/profiles").contains("rrun-default");
+    assert!(!loaded(), "a fresh boot");
+    let label = ["run", "--rm", "--network", "none", "busybox", "cat", "/proc/self/attr/current"];
+    // Covered by a device node, which is no program.
+    let mut c = Command::new("unshare");
+    c.args(["-m", "sh", "-ec", "mount --bind /dev/null /usr/sbin/apparmor_parser; exec \"$@\"", "sh", BIN]).args(label);
+    let ran = run(c);
+    assert_eq!((ran.code, ran.stdout.trim()), (0, "unconfined"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("package apparmor"), "{}", ran.stderr);
+    assert!(!loaded());
+
+    assert_eq!(ok(&label), "rrun-default (enforce)");
+    assert!(loaded());
+}
+
+fn a_machine_with_containers() {
+    ok(&["network", "create", "--subnet", "172.30.7.0/24", "--label", "kept=yes", "front"]);
+    ok(&["network", "create", "back"]);
+    let publish = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "front",
+        "--ip",
+        "172.30.7.77",
+        "-p",
+        "8080:80",
+        "-v",
+        "data:/data",
+    ];
+    let serve = ["busybox", "sh", "-c", "echo written >>/data/log; echo page >/tmp/page; exec httpd -f -p 80 -h /tmp"];
+    ok(&[&publish[..], &serve].concat());
+    ok(&["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]);
+    ok(&["run", "-d", "--name", "named", "--network", "back", "--network-alias", "alias", "busybox", "sleep", "1000"]);
+    ok(&["run", "-d", "--rm", "--name", "passing", "busybox", "sleep", "1000"]);
+    assert_eq!(rrun(&["run", "--name", "done", "busybox", "sh", "-c", "echo last words; exit 3"]).code, 3);
+    ok(&["create", "--name", "waiting", "busybox", "true"]);
+    if has_restart_policies() {
+        ok(&["run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "1000"]);
+        ok(&["run", "-d", "--restart", "unless-stopped", "--name", "halted", "busybox", "sleep", "1000"]);
+        ok(&["stop", "-t", "1", "halted"]);
+    }
+    assert_eq!(eventually("the page", page), "page");
+    let notes = serde_json::json!({
+        "boot": boot_id(),
+        "networks": ok(&["network", "ls", "-q", "--no-trunc"]),
+        "plain": inspect("plain")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"],
+        "web": inspect("web")["Id"],
+    });
+    std::fs::write(NOTES, notes.to_string()).expect("written");
+    sh("sync");
+}
+
+fn notes() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(NOTES).expect("the act before")).expect("JSON")
+}
+
+// ---- after the reboot
+
+fn containers_have_ended_and_rm_ones_are_gone() {
+    assert_ne!(notes()["boot"], boot_id(), "this is no other boot");
+    for name in ["web", "plain", "named"] {
+        let state = &inspect(name)["State"];
+        assert_eq!(
+            (state["Status"].as_str(), state["ExitCode"].as_i64()),
+            (Some("exited"), Some(255)),
+            "{name}: {state}"
+        );
+        assert_eq!(state["Pid"], 0);
+    }
+    let line = ok(&["ps", "-a", "--filter", "name=^web$", "--format", "{{.Status}}"]);
+    assert!(line.starts_with("Exited (255) "), "{line}");
+    assert_eq!(inspect("done")["State"]["ExitCode"], 3);
+    assert_eq!(inspect("waiting")["State"]["Status"], "created");
+    assert_eq!(ok(&["logs", "done"]), "last words");
+    assert_ne!(rrun(&["inspect", "passing"]).code, 0, "--rm holds across a reboot");
+}
+
+/// Nothing of the last boot is taken for something of this one.
+fn the_kernel_and_the_volatile_state_agree() {
+    let up = ok(&["ps", "-q"]);
+    for dir in ["networks", "ports", "containers"] {
+        let left = sh(&format!(
+            "find /run/rrun/{dir} -type f -path '*lease*' -o -type f -path '*/ports/*' 2>/dev/null || true"
+        ));
+        let owned = left.lines().filter(|f| !f.ends_with("lock")).count();
+        assert!(!up.is_empty() || owned == 0, "no container runs, and yet: {left}");
+    }
+    let veths = sh("ip -br link | grep -c '^veth' || true");
+    assert_eq!(veths, up.lines().count().to_string());
+}
+
+fn names_volumes_and_networks_are_still_there() {
+    let taken = rrun(&["create", "--name", "web", "busybox", "true"]);
+    assert_ne!(taken.code, 0);
+    assert!(taken.stderr.contains("already in use"), "{}", taken.stderr);
+    assert_eq!(notes()["networks"], ok(&["network", "ls", "-q", "--no-trunc"]));
+    let front: Value = serde_json::from_str(&ok(&["network", "inspect", "front"])).expect("JSON");
+    assert_eq!(front[0]["Labels"]["kept"], "yes");
+    assert_eq!(front[0]["IPAM"]["Config"][0]["Subnet"], "172.30.7.0/24");
+    let seen = ok(&["run", "--rm", "-v", "data:/data", "busybox", "cat", "/data/log"]);
+    assert_eq!(seen, "written");
+    // Addresses of what does not run are not in use, but a container that asked for one keeps the claim
+    // to start with it: a neighbour without wishes does not get in its way.
+    let ip = ok(&["run", "--rm", "--network", "front", "busybox", "sh", "-c", "ip -4 -o addr show eth0"]);
+    assert!(ip.contains("172.30.7.") && !ip.contains("172.30.7.77/"), "{ip}");
+}
+
+fn restart_always_comes_back_at_boot() {
+    if !has_restart_policies() {
+        return;
+    }
+    ok(&["boot"]);
+    eventually("the container with --restart always", || {
+        (inspect("always")["State"]["Status"] == "running").then_some(())
+    });
+    assert_eq!(inspect("halted")["State"]["Status"], "exited", "it was stopped before the reboot");
+    assert_eq!(inspect("plain")["State"]["Status"], "exited", "it has no policy");
+    ok(&["boot"]);
+    ok(&["rm", "-f", "always", "halted"]);
+}
+
+fn start_works_as_before() {
+    ok(&["start", "web", "plain", "named"]);
+    assert_eq!(eventually("the page", page), "page");
+    let web = inspect("web");
+    assert_eq!(web["Id"], notes()["web"]);
+    assert_eq!(web["NetworkSettings"]["Networks"]["front"]["IPAddress"], "172.30.7.77");
+    assert_eq!(ok(&["exec", "web", "sh", "-c", "wc -l </data/log"]).trim(), "2");
+    // The bridge is back with its gateway, the port with its reservation, the name with its answer.
+    let front = ok(&["network", "inspect", "--format", "{{.Id}}", "front"]);
+    assert!(sh(&format!("ip -4 -o addr show dev br-{}", &front[..12])).contains("172.30.7.1/24"));
+    let clash = rrun(&["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    assert!(clash.code != 0 && clash.stderr.contains("8080"), "{clash:?}");
+    ok(&["run", "--rm", "--network", "back", "busybox", "nslookup", "alias"]);
+    assert_eq!(inspect("plain")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], notes()["plain"]);
+    ok(&["exec", "plain", "ping", "-c", "1", "-W", "5", "172.17.0.1"]);
+    sh("sync");
+}
+
+// ---- the power cut
+
+/// Containers and networks come and go until the power does.
+fn churn() -> ! {
+    for n in 0u64.. {
+        let (name, network) = (format!("churn{n}"), format!("net{n}"));
+        rrun(&["network", "create", &network]);
+        rrun(&["run", "-d", "--name", &name, "--network", &network, "-p", "0:80", "busybox", "sleep", "1000"]);
+        rrun(&["create", "--name", &format!("made{n}"), "busybox", "true"]);
+        rrun(&["run", "--rm", "busybox", "true"]);
+        if n >= 2 {
+            rrun(&["rm", "-f", &format!("churn{}", n - 2), &format!("made{}", n - 2)]);
+            rrun(&["network", "rm", &format!("net{}", n - 2)]);
+        }
+    }
+    unreachable!("the power goes first")
+}
+
+/// The fourth round has begun, and nothing says where in it the power will go.
+fn churning() {
+    let begun = || {
+        let names = ok(&["ps", "-a", "--format", "{{.Names}}"]);
+        names.lines().any(|n| n == "churn3").then_some(())
+    };
+    for _ in 0..30 {
+        if begun().is_some() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    eventually("the fourth round", begun);
+}
+
+fn every_command_still_works() {
+    for args in [
+        &["ps", "-a"][..],
+        &["images"],
+        &["network", "ls"],
+        &["run", "--rm", "busybox", "true"],
+        &["run", "--rm", "--network", "front", "busybox", "true"],
+        &["run", "--rm", "-p", "8081:80", "busybox", "true"],
+    ] {
+        ok(args);
+    }
+    for id in ok(&["ps", "-aq"]).lines() {
+        let status = inspect(id)["State"]["Status"].as_str().unwrap_or_default().to_string();
+        assert!(["created", "exited"].contains(&status.as_str()), "{id}: {status}");
+    }
+}
+
+/// These were started before the last sync: nothing of them may be missing.
+fn what_ran_is_told_and_starts_again() {
+    for name in ["web", "plain", "named"] {
+        assert_eq!(inspect(name)["State"]["ExitCode"], 255, "{name}");
+    }
+    ok(&["start", "web", "plain", "named"]);
+    assert_eq!(eventually("the page", page), "page");
+    assert_eq!(inspect("web")["NetworkSettings"]["Networks"]["front"]["IPAddress"], "172.30.7.77");
+    assert_eq!(ok(&["logs", "done"]), "last words");
+}
+
+/// What was in the making when the power went is there, or gone; in either case its name can be had.
+fn what_was_half_made_can_be_removed() {
+    let names = ok(&["ps", "-a", "--format", "{{.Names}}"]);
+    let churned: Vec<&str> = names.lines().filter(|n| n.starts_with("churn") || n.starts_with("made")).collect();
+    for name in churned {
+        ok(&["rm", "-f", name]);
+    }
+    let networks = ok(&["network", "ls", "--format", "{{.Name}}"]);
+    let nets: Vec<&str> = networks.lines().filter(|n| n.starts_with("net")).collect();
+    for network in nets {
+        ok(&["network", "rm", network]);
+    }
+    for n in 0..8 {
+        let (name, network) = (format!("churn{n}"), format!("net{n}"));
+        ok(&["network", "create", &network]);
+        ok(&["run", "-d", "--name", &name, "--network", &network, "busybox", "sleep", "1000"]);
+        ok(&["rm", "-f", &name]);
+        ok(&["network", "rm", &network]);
+    }
+}
+
+fn nothing_is_left_of_it() {
+    let all = ok(&["ps", "-aq"]);
+    ok(&[&["rm", "-f", "-v"][..], &all.lines().collect::<Vec<_>>()].concat());
+    ok(&["network", "prune", "-f"]);
+    for (what, find) in [
+        (
+            "containers",
+            "find /var/lib/rrun/containers /run/rrun/containers -mindepth 1 -maxdepth 1 -type d 2>/dev/null || true",
+        ),
+        ("links", "ip -br link | grep -E '^(veth|br-)' || true"),
+        ("cgroups", "find /sys/fs/cgroup/rrun -mindepth 1 -type d 2>/dev/null || true"),
+        ("networks", "ls /var/lib/rrun/networks | grep -v -e lock || true"),
+        ("ports", "find /run/rrun/ports -type f ! -name '*lock' 2>/dev/null || true"),
+    ] {
+        // Namespaces and their links die a moment later.
+        let left = || sh(find).lines().filter(|l| !stays(l)).map(str::to_string).collect::<Vec<_>>();
+        eventually(&format!("no {what} left"), || left().is_empty().then_some(()));
+    }
+    assert!(Path::new("/var/lib/rrun").exists());
+}
+
+/// The predefined networks have files, too.
+fn stays(line: &str) -> bool {
+    ["bridge", "host", "none"].iter().any(|n| line.contains(n))
+}
