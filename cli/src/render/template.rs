@@ -125,7 +125,9 @@ fn compile(source: &str, missing: MissingKey) -> Result<Template> {
             let max = plain(arg(args, 1)?).parse::<usize>().unwrap_or(usize::MAX);
             Ok(text(plain(arg(args, 0)?).chars().take(max).collect()))
         })
-        .parse(source)
+        .func("label", |args| Ok(text(label(arg(args, 0)?, &plain(arg(args, 1)?)))))
+        // Docker's method `.Label "key"`; what is rendered here are plain fields.
+        .parse(&source.replace(".Label ", "label . "))
         .map_err(|e| bad_template(source, &e))
 }
 
@@ -153,6 +155,17 @@ fn text(s: String) -> Go {
 
 fn plain(v: &Go) -> String {
     v.to_string()
+}
+
+/// One label of a row, from its field `Labels`; above a table the last part of the key.
+fn label(row: &Go, key: &str) -> String {
+    let Go::Map(fields) = row else { return String::new() };
+    let all = fields.get("Labels").map(plain).unwrap_or_default();
+    if all == "LABELS" {
+        return key.rsplit('.').next().unwrap_or(key).replace(['-', '_'], " ");
+    }
+    let found = all.split(',').find_map(|l| l.split_once('=').filter(|(k, _)| *k == key));
+    found.map_or(String::new(), |(_, value)| value.to_string())
 }
 
 fn title(s: &str) -> String {
@@ -221,6 +234,11 @@ mod tests {
             list(Some("json"), COLUMNS, &rows()).unwrap(),
             "{\"ID\":\"0123456789ab\",\"Name\":\"bridge\",\"Labels\":{\"a\":\"b\"}}\n"
         );
+        let labelled = vec![json!({"Labels": "com.x.my-tier=web,b=2"}).as_object().expect("an object").clone()];
+        let one = list(Some("{{.Label \"b\"}} {{.Label \"none\"}}|"), COLUMNS, &labelled).unwrap();
+        assert_eq!(one, "2 |\n");
+        let table = list(Some("table {{.Label \"com.x.my-tier\"}}"), COLUMNS, &labelled).unwrap();
+        assert_eq!(table, "my tier\nweb\n");
         assert_eq!(list(Some("table"), COLUMNS, &[]).unwrap(), "NETWORK ID   NAME\n");
     }
 

@@ -28,7 +28,7 @@ pub fn run(ctx: &Context, args: &NetworkPruneArgs) -> Result<i32> {
         .collect();
     let mut removed = Vec::new();
     for n in netstack.networks()? {
-        if is_predefined(&n.name) || wanted.contains(&n.name) || wanted.contains(&n.id) {
+        if is_predefined(&n.name) || n.config_only || wanted.contains(&n.name) || wanted.contains(&n.id) {
             continue;
         }
         let mut keep = false;
