@@ -42,6 +42,13 @@ pub struct Record {
     extra: BTreeMap<String, serde_json::Value>,
 }
 
+impl Record {
+    /// Whether a directory of so many files and bytes can be this layer.
+    pub(crate) fn holds(&self, files: u64, bytes: u64) -> bool {
+        (self.files, self.file_bytes) == (files, bytes)
+    }
+}
+
 /// One layer of an image to be.
 #[derive(Clone, Debug)]
 pub struct Wanted {

@@ -1,6 +1,9 @@
 //! The verbs that work on containers which exist already.
 
-use super::{CreateArgs, CreateFlags, ResourceFlags, RunArgs};
+use super::{
+    CommitArgs, ContainerPruneArgs, CpArgs, CreateArgs, CreateFlags, DiffArgs, ExportArgs, ResourceFlags, RunArgs,
+    StatsArgs, TopArgs,
+};
 use clap::{ArgAction, Args, Subcommand};
 use std::path::PathBuf;
 
@@ -296,6 +299,20 @@ pub enum ContainerCommand {
     Exec(ExecArgs),
     /// Print a container's log
     Logs(LogsArgs),
+    /// Show what containers use of the machine
+    Stats(StatsArgs),
+    /// Show the processes of a container
+    Top(TopArgs),
+    /// Remove all stopped containers
+    Prune(ContainerPruneArgs),
+    /// Copy files between a container and the host
+    Cp(CpArgs),
+    /// Write a container's root file system to a tar archive
+    Export(ExportArgs),
+    /// Show what a container changed of its image
+    Diff(DiffArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
     /// Show everything about containers as JSON
     Inspect(InspectArgs),
     /// List a container's published ports

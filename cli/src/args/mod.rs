@@ -2,15 +2,19 @@
 
 mod container;
 mod create;
+mod files;
 mod image;
 mod limits;
 mod network;
+mod system;
 
 pub use container::*;
 pub use create::*;
+pub use files::*;
 pub use image::*;
 pub use limits::*;
 pub use network::*;
+pub use system::*;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -141,6 +145,20 @@ pub enum Command {
     Inspect(InspectArgs),
     /// List a container's published ports
     Port(PortArgs),
+    /// Show what containers use of the machine
+    Stats(StatsArgs),
+    /// Show the processes of a container
+    Top(TopArgs),
+    /// Show what happens to containers, as it happens or as it was
+    Events(EventsArgs),
+    /// Copy files between a container and the host
+    Cp(CpArgs),
+    /// Write a container's root file system to a tar archive
+    Export(ExportArgs),
+    /// Show what a container changed of its image
+    Diff(DiffArgs),
+    /// Make an image of a container's changes
+    Commit(CommitArgs),
     /// Show what a command would do, step by step, without doing it (needs no root)
     Explain(ExplainArgs),
     /// Download an image from a registry
@@ -174,11 +192,19 @@ pub enum Command {
     /// Manage images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Manage volumes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Manage networks
     #[command(subcommand)]
     Network(NetworkCommand),
     /// Start what has to run after a boot, by its restart policy
     Boot,
+    /// Manage what rrun keeps: room, remains, soundness
+    #[command(subcommand)]
+    System(SystemCommand),
+    /// Show the machine as rrun sees it
+    Info(InfoArgs),
     /// Print rrun's version and the kernel's
-    Version,
+    Version(VersionArgs),
 }

@@ -1,4 +1,4 @@
-//! `rrun inspect`: everything about containers, images and networks.
+//! `rrun inspect`: everything about containers, images, networks and volumes.
 
 use crate::args::InspectArgs;
 use crate::container;
@@ -10,9 +10,9 @@ use serde_json::Value;
 
 pub fn run(ctx: &Context, args: &InspectArgs) -> Result<i32> {
     let kind = args.kind.as_deref().unwrap_or_default();
-    if !matches!(kind, "" | "container" | "image" | "network") {
+    if !matches!(kind, "" | "container" | "image" | "network" | "volume") {
         return Err(Error::invalid(format!("\"{}\" is not a valid value for --type", kind.escape_debug()))
-            .with_hint("one of container, image, network"));
+            .with_hint("one of container, image, network, volume"));
     }
     let mut documents = Vec::new();
     let mut code = 0;
@@ -29,7 +29,7 @@ pub fn run(ctx: &Context, args: &InspectArgs) -> Result<i32> {
     Ok(code)
 }
 
-/// Containers come first, as in Docker, then images, then networks.
+/// Containers come first, as in Docker, then images, networks, volumes.
 fn document(ctx: &Context, name: &str, kind: &str, size: bool) -> Result<Value> {
     let wanted = |k: &str| kind.is_empty() || kind == k;
     if wanted("container") {
@@ -50,10 +50,17 @@ fn document(ctx: &Context, name: &str, kind: &str, size: bool) -> Result<Value> 
             Err(e) => return Err(e),
         }
     }
+    if wanted("volume") {
+        match container::volume::store::find(ctx, name) {
+            Ok(volume) => return Ok(super::volume::document(&volume)),
+            Err(e) if e.kind == Kind::NotFound && kind.is_empty() => {}
+            Err(e) => return Err(e),
+        }
+    }
     match kind {
         "image" => Err(super::tag::no_such_image(name)),
         _ => Err(Error::not_found(format!("No such object: {}", name.escape_debug()))
-            .with_hint("`rrun ps -a`, `rrun images` and `rrun network ls` list what there is")),
+            .with_hint("`rrun ps -a`, `rrun images`, `rrun network ls` and `rrun volume ls` list what there is")),
     }
 }
 

@@ -83,7 +83,10 @@ fn or_break(written: io::Result<()>) -> ControlFlow<()> {
 }
 
 /// RFC 3339, a date, seconds since 1970, or how long ago: `42m`, `1h30m`.
-fn moment(text: &str) -> Result<Timestamp> {
+///
+/// # Errors
+/// Docker's text for anything else.
+pub fn moment(text: &str) -> Result<Timestamp> {
     let wrong = || {
         Error::invalid(format!(
             "invalid value for \"since\": failed to parse value as time or duration: {}",

@@ -2,9 +2,14 @@
 
 mod attach;
 mod boot;
+mod commit;
+mod cp;
 mod create;
+mod diff;
+mod events;
 mod exec;
 mod explain;
+mod export;
 mod filter;
 mod history;
 mod image;
@@ -29,10 +34,14 @@ mod rmi;
 mod run;
 mod save;
 mod start;
+mod stats;
 mod stop;
+mod system;
 mod tag;
+mod top;
 mod update;
 mod version;
+mod volume;
 mod wait;
 
 use crate::args::{Command, ContainerCommand, Global};
@@ -47,8 +56,8 @@ use std::io::Write;
 /// # Errors
 /// What the user has to hear; printed by `main`.
 pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
-    if let Command::Version = command {
-        return version::run();
+    if let Command::Version(args) = &command {
+        return version::run(args);
     }
     let ctx = Context::new(global)?;
     if let Command::Explain(args) = &command {
@@ -81,6 +90,16 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Ps(args) => ps::run(&ctx, &args),
         Command::Inspect(args) => inspect::run(&ctx, &args),
         Command::Port(args) => port::run(&ctx, &args),
+        Command::Stats(args) => stats::run(&ctx, &args),
+        Command::Top(args) => top::run(&ctx, &args),
+        Command::Events(args) => events::run(&ctx, &args),
+        Command::System(command) => system::run(&ctx, &command),
+        Command::Info(args) => system::info(&ctx, &args),
+        Command::Cp(args) => cp::run(&ctx, &args),
+        Command::Export(args) => export::run(&ctx, &args),
+        Command::Diff(args) => diff::run(&ctx, &args),
+        Command::Commit(args) => commit::run(&ctx, &args),
+        Command::Volume(command) => volume::run(&ctx, &command),
         Command::Pull(args) => pull::run(&ctx, &args),
         Command::Push(args) => push::run(&ctx, &args),
         Command::Images(args) => images::run(&ctx, &args),
@@ -96,7 +115,7 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Container(command) => container(&ctx, command),
         Command::Image(command) => image::run(&ctx, &command),
         Command::Network(command) => network::run(&ctx, &command),
-        Command::Explain(_) | Command::Version => unreachable!("they need no root and were done above"),
+        Command::Explain(_) | Command::Version(_) => unreachable!("they need no root and were done above"),
     }
 }
 
@@ -152,6 +171,13 @@ fn container(ctx: &Context, command: ContainerCommand) -> Result<i32> {
         ContainerCommand::Attach(args) => attach::run(ctx, &args),
         ContainerCommand::Exec(args) => exec::run(ctx, &args),
         ContainerCommand::Logs(args) => logs::run(ctx, &args),
+        ContainerCommand::Stats(args) => stats::run(ctx, &args),
+        ContainerCommand::Top(args) => top::run(ctx, &args),
+        ContainerCommand::Prune(args) => system::prune_containers(ctx, &args),
+        ContainerCommand::Cp(args) => cp::run(ctx, &args),
+        ContainerCommand::Export(args) => export::run(ctx, &args),
+        ContainerCommand::Diff(args) => diff::run(ctx, &args),
+        ContainerCommand::Commit(args) => commit::run(ctx, &args),
         ContainerCommand::Inspect(args) => inspect::containers(ctx, args),
         ContainerCommand::Port(args) => port::run(ctx, &args),
     }

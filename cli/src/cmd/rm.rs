@@ -26,6 +26,14 @@ pub fn run(ctx: &Context, args: &RmArgs) -> Result<i32> {
     })
 }
 
+/// Removes a container that does not run; its volumes stay.
+///
+/// # Errors
+/// It runs; a file that resists.
+pub fn stopped(ctx: &Context, record: &Record) -> Result<()> {
+    one(ctx, &record.id, &RmArgs { force: false, volumes: false, containers: Vec::new() })
+}
+
 fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
     let id = container::find_id(ctx, name)?;
     let record = match Record::load(&ctx.container_dir(&id)) {

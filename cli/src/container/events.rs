@@ -6,10 +6,12 @@
 use super::record::Record;
 use crate::context::Context;
 use plan::time::Timestamp;
+use plan::{Result, ResultExt};
 use runtime::state::{Health, State};
 use serde_json::{Map, Value, json};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 /// The journal, and what it is called when a new one is begun.
@@ -86,4 +88,59 @@ pub fn stopped(ctx: &Context, id: &str) {
 
 pub fn health(ctx: &Context, record: &Record, health: Health) {
     container(ctx, record, &format!("health_status: {health}"), &[]);
+}
+
+/// Reads the journal from its beginning, and goes on where it was when asked again.
+pub struct Reader {
+    path: PathBuf,
+    old: PathBuf,
+    file: Option<BufReader<File>>,
+    /// Of the file that is open: another one under the name is a new journal.
+    inode: u64,
+    /// The older file comes first, once.
+    begun: bool,
+}
+
+impl Reader {
+    pub fn open(ctx: &Context) -> Reader {
+        Reader { path: path(ctx), old: ctx.state.join(OLD), file: None, inode: 0, begun: false }
+    }
+
+    /// What was written since the last call.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn next_batch(&mut self) -> Result<Vec<Value>> {
+        let mut events = Vec::new();
+        if !std::mem::replace(&mut self.begun, true)
+            && let Ok(old) = File::open(&self.old)
+        {
+            drain(&mut BufReader::new(old), &mut events)?;
+        }
+        loop {
+            if let Some(file) = &mut self.file {
+                drain(file, &mut events)?;
+            }
+            let inode = std::fs::metadata(&self.path).map_or(0, |m| m.ino());
+            if inode == 0 || inode == self.inode {
+                return Ok(events);
+            }
+            let file = File::open(&self.path).doing(|| format!("open {}", self.path.display()))?;
+            self.inode = file.metadata().doing(|| "look at the events")?.ino();
+            self.file = Some(BufReader::new(file));
+        }
+    }
+}
+
+/// Whole lines; half a one (a writer at work, a full disk) is read again or passed over.
+fn drain(file: &mut BufReader<File>, events: &mut Vec<Value>) -> Result<()> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let n = file.read_line(&mut line).doing(|| "read the events")?;
+        if n == 0 {
+            return Ok(());
+        }
+        events.extend(serde_json::from_str::<Value>(&line).ok());
+    }
 }

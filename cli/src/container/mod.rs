@@ -22,9 +22,10 @@ pub mod signal;
 pub mod spec;
 pub mod start;
 mod takeover;
+pub mod tree;
 mod undo;
 pub mod view;
-mod volume;
+pub mod volume;
 mod workers;
 
 pub use record::{Entry, Record};

@@ -130,15 +130,17 @@ pub fn ports_text(view: &View) -> String {
 
 /// Bytes in the writable layer.
 pub fn size(ctx: &Context, id: &str) -> u64 {
-    fn below(dir: &Path) -> u64 {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries
-            .map(|e| match e.metadata() {
-                Ok(m) if m.is_dir() => below(&e.path()),
-                Ok(m) if m.is_file() => m.len(),
-                _ => 0,
-            })
-            .sum()
-    }
-    below(&ctx.container_dir(id).join("upper"))
+    bytes_below(&ctx.container_dir(id).join("upper"))
+}
+
+/// Bytes in all files below a directory.
+pub fn bytes_below(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|e| match e.metadata() {
+            Ok(m) if m.is_dir() => bytes_below(&e.path()),
+            Ok(m) if m.is_file() => m.len(),
+            _ => 0,
+        })
+        .sum()
 }

@@ -64,12 +64,20 @@ pub fn human_duration(seconds: i64) -> String {
 
 /// Sizes as Docker prints them: powers of 1000, three significant digits (`13.3MB`, `7.8kB`, `0B`).
 pub fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    scaled(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB"])
+}
+
+/// Memory as Docker prints it: powers of 1024 (`7.656GiB`).
+pub fn binary_size(bytes: u64) -> String {
+    scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+}
+
+fn scaled(bytes: u64, step: f64, units: &[&str]) -> String {
     // A size has 53 significant bits at most for display: the loss cannot show.
     let mut value = bytes as f64;
     let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
         unit += 1;
     }
     let digits = if value >= 100.0 {
@@ -80,7 +88,7 @@ pub fn human_size(bytes: u64) -> String {
         format!("{value:.2}")
     };
     let trimmed = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
-    format!("{trimmed}{}", UNITS[unit])
+    format!("{trimmed}{}", units[unit])
 }
 
 #[cfg(test)]

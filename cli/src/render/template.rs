@@ -87,6 +87,17 @@ pub fn inspect(format: Option<&str>, documents: &[Value]) -> Result<String> {
     }
 }
 
+/// One object: JSON in a line, or by a template.
+///
+/// # Errors
+/// Of the template.
+pub fn inspect_one(format: Option<&str>, document: &Value) -> Result<String> {
+    match format {
+        None | Some("" | "json") => Ok(document.to_string() + "\n"),
+        Some(f) => Ok(execute(&compile(&unescape(f), MissingKey::Error)?, document)? + "\n"),
+    }
+}
+
 /// Docker indents by four; serde_json by two.
 fn four_spaces(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 5 / 4);

@@ -6,9 +6,8 @@ use crate::manifest::printable;
 use plan::{Error, Result};
 use serde_json::Value;
 
-/// The configuration that the instructions describe.
-pub(super) fn apply(changes: &[String]) -> Result<Config> {
-    let mut config = Config::default();
+/// The configuration that the instructions make of another one.
+pub(super) fn apply(mut config: Config, changes: &[String]) -> Result<Config> {
     for change in changes {
         instruction(&mut config, change.trim()).map_err(|e| {
             let e = e.context(format!("change {:?}", printable(change)));
@@ -249,7 +248,7 @@ mod tests {
     use super::*;
 
     fn config(changes: &[&str]) -> Result<Config> {
-        apply(&changes.iter().map(|s| s.to_string()).collect::<Vec<_>>())
+        apply(Config::default(), &changes.iter().map(|s| s.to_string()).collect::<Vec<_>>())
     }
 
     #[test]

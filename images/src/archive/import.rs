@@ -1,7 +1,7 @@
 //! An image of one layer from the archive of a root file system.
 
 use super::changes;
-use crate::config::{History, ImageConfig, RootFs};
+use crate::config::{Config, History, ImageConfig, RootFs};
 use crate::digest::Digest;
 use crate::ingest;
 use crate::manifest::{Descriptor, OCI_CONFIG, OCI_LAYER, compose};
@@ -32,7 +32,7 @@ pub fn import(store: &Store, reader: impl Read, options: &ImportOptions) -> Resu
             Error::invalid("cannot import digest reference").with_hint("a digest follows from the content; give a tag")
         );
     }
-    let config = changes::apply(&options.changes)?;
+    let config = changes::apply(Config::default(), &options.changes)?;
     let platform = options.platform.as_deref().map_or(Ok(Platform::host()), Platform::parse)?;
     let _hold = store.hold_swept()?;
     let staged = snapshot::stage(store.root())?;

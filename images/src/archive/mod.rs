@@ -6,6 +6,7 @@
 
 mod bundle;
 mod changes;
+mod commit;
 mod docker;
 mod import;
 mod oci;
@@ -13,6 +14,7 @@ mod save;
 #[cfg(test)]
 mod tests;
 
+pub use commit::{CommitOptions, commit};
 pub use import::{ImportOptions, import};
 pub use save::{Format, save};
 
@@ -28,6 +30,14 @@ use plan::{Error, Result};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+
+/// A stream without its compression (gzip, zstd or none), told by its first bytes.
+///
+/// # Errors
+/// Of reading them; bzip2, xz and zip, which are not understood.
+pub fn decompress<'r>(reader: impl std::io::BufRead + 'r) -> Result<Box<dyn Read + 'r>> {
+    Ok(Box::new(ingest::Decoder::new(reader)?))
+}
 
 /// Where `load` reads from.
 #[derive(Clone, Debug)]

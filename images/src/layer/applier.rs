@@ -14,7 +14,7 @@ use super::confined::{self, Root, failed};
 use super::member::{Kind, Member, Members};
 use super::name::{Name, Place};
 use super::number::Moment;
-use super::{Applied, Limits, broken, shown, tree};
+use super::{Applied, Limits, Manner, broken, shown, tree};
 
 /// Data is looked at in pieces of this size; one that is all zeros becomes a hole. Smaller ones
 /// would shred files into extents for little gain.
@@ -27,6 +27,7 @@ const MAX_PENDING: usize = 32 << 20;
 pub struct Applier<'l> {
     root: Root,
     limits: &'l Limits,
+    manner: Manner,
     entries: u64,
     bytes: u64,
     root_seen: bool,
@@ -37,18 +38,18 @@ pub struct Applier<'l> {
 }
 
 impl<'l> Applier<'l> {
-    pub fn new(root: OwnedFd, limits: &'l Limits) -> Result<Applier<'l>> {
-        let buffer = vec![0; BUFFER];
-        Ok(Applier {
+    pub fn new(root: OwnedFd, limits: &'l Limits, manner: Manner) -> Applier<'l> {
+        Applier {
             root: Root::new(root),
             limits,
+            manner,
             entries: 0,
             bytes: 0,
             root_seen: false,
             pending: Vec::new(),
             pending_bytes: 0,
-            buffer,
-        })
+            buffer: vec![0; BUFFER],
+        }
     }
 
     /// Makes one member, reading its data from `members`.
@@ -57,7 +58,11 @@ impl<'l> Applier<'l> {
         if self.entries > self.limits.entries {
             return Err(broken(format!("the layer has more than {} entries", self.limits.entries)));
         }
-        match Name::parse(&member.name, self.limits)? {
+        let name = match self.manner {
+            Manner::Layer => Name::parse(&member.name, self.limits)?,
+            Manner::Plain { .. } => Name::plain(&member.name, self.limits)?,
+        };
+        match name {
             Name::Aufs => Ok(()),
             Name::Root if member.kind == Kind::Directory => {
                 self.root_seen = true;
@@ -164,7 +169,7 @@ impl<'l> Applier<'l> {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     self.clear(dir, place)?;
                     make().map_err(fail)?;
-                    true
+                    self.manner == Manner::Layer
                 }
                 Err(e) => return Err(fail(e)),
             },

@@ -2,7 +2,8 @@
 //!
 //! [`member`] reads the stream, [`name`] says what a name asks for (file or whiteout), [`confined`]
 //! finds directories without ever leaving the root, [`applier`] makes the files, [`implied`] puts
-//! unmentioned directories right, [`tree`] removes all of it again. A layer is hostile until its digest is known, and may be so after.
+//! unmentioned directories right, [`tree`] removes all of it again. A layer is hostile until its digest is
+//! known, and may be so after. [`pack`] is the way back: from a directory to a tar stream.
 
 mod applier;
 mod confined;
@@ -10,6 +11,7 @@ mod implied;
 mod member;
 mod name;
 mod number;
+mod pack;
 mod pax;
 mod sparse;
 mod tree;
@@ -18,6 +20,7 @@ mod tree;
 mod tests;
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use plan::{Error, Result, ResultExt};
@@ -25,6 +28,7 @@ use rustix::fs::{Mode, OFlags};
 
 pub(crate) use confined::OPAQUE;
 pub(crate) use implied::inherit;
+pub use pack::Packer;
 pub(crate) use tree::measure;
 pub use tree::{remove_tree, remove_tree_at};
 
@@ -67,13 +71,39 @@ pub struct Applied {
 pub fn apply(tar: &mut dyn Read, dir: &Path, limits: &Limits) -> Result<Applied> {
     let root = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .doing(|| format!("open {}", dir.display()))?;
-    let disk = rustix::fs::fstatvfs(&root).doing(|| format!("look at the disk of {}", dir.display()))?;
+    run(tar, root, limits, Manner::Layer)
+}
+
+/// Unpacks a tar stream into a directory that has a life of its own: whiteouts are names like any other,
+/// what is there is replaced. `owner` takes the place of the owners in the archive. Nothing outside
+/// `dir` is touched, whatever symlinks it holds.
+///
+/// # Errors
+/// As [`apply`]; what was unpacked before stays.
+pub fn extract(tar: &mut dyn Read, dir: OwnedFd, owner: Option<(u32, u32)>) -> Result<Applied> {
+    run(tar, dir, &Limits::default(), Manner::Plain { owner })
+}
+
+/// What a tar stream is unpacked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// A lower directory of an overlay.
+    Layer,
+    /// A directory as people see it.
+    Plain { owner: Option<(u32, u32)> },
+}
+
+fn run(tar: &mut dyn Read, root: OwnedFd, limits: &Limits, manner: Manner) -> Result<Applied> {
+    let disk = rustix::fs::fstatvfs(&root).doing(|| "look at the disk")?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let budget = limits.bytes.map_or(free, |bytes| bytes.min(free));
 
     let mut members = member::Members::new(tar, budget);
-    let mut applier = applier::Applier::new(root, limits)?;
-    while let Some(member) = members.next()? {
+    let mut applier = applier::Applier::new(root, limits, manner);
+    while let Some(mut member) = members.next()? {
+        if let Manner::Plain { owner: Some((uid, gid)) } = manner {
+            (member.uid, member.gid) = (uid, gid);
+        }
         applier.apply(&member, &mut members)?;
     }
     members.drain()?;

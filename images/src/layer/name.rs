@@ -92,6 +92,15 @@ impl Name {
         }
     }
 
+    /// As [`Name::parse`], where `.wh.` means nothing.
+    pub fn plain(name: &[u8], limits: &Limits) -> Result<Name> {
+        let (mut parts, _) = clean(name, limits)?;
+        Ok(match parts.pop() {
+            Some(base) => Name::Path(Place { parent: parts.join(&b'/'), base: base.to_vec() }),
+            None => Name::Root,
+        })
+    }
+
     /// Reads the target of a hard link: a path from the root, absolute or not. `None` when it is
     /// the root itself.
     pub fn hard_link_target(target: &[u8], limits: &Limits) -> Result<Option<Place>> {

@@ -13,6 +13,7 @@
 //! content holds it exclusively, so that nothing is collected that is about to be named.
 
 mod blobs;
+mod check;
 mod gc;
 mod kept;
 mod lock;
@@ -22,6 +23,7 @@ mod remove;
 mod tests;
 
 pub(crate) use blobs::BlobWriter;
+pub use check::Damage;
 pub(crate) use kept::Kept;
 pub use lock::Lock;
 pub(crate) use lock::lock_file;

@@ -50,7 +50,7 @@ impl Layout {
     }
 
     /// The mounts in a `mountinfo` text; the first mount of a hierarchy counts.
-    fn parse(mountinfo: &str) -> Layout {
+    pub(super) fn parse(mountinfo: &str) -> Layout {
         let mut layout = Layout::default();
         for line in mountinfo.lines() {
             // 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext3 /dev/root rw,errors=continue

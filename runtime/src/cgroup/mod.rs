@@ -9,12 +9,14 @@ mod freezer;
 mod io;
 mod layout;
 mod limits;
+mod usage;
 
 pub use devices::{DeviceRule, attach, rules};
 pub use freezer::{freeze, is_frozen, thaw};
 pub use io::{IoLimit, IoRate};
 pub use layout::{Hierarchy, Layout, Unified};
 pub use limits::{Setting, check, settings, update};
+pub use usage::{Usage, usage};
 
 use crate::host::HostFacts;
 use plan::{Error, Result, ResultExt};
@@ -175,6 +177,35 @@ pub fn kill(path: &Path, facts: &HostFacts) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The processes of a group, its sub-groups' included.
+pub fn members(path: &Path, layout: &Layout) -> Vec<i32> {
+    fn below(dir: &Path, found: &mut Vec<i32>) {
+        found.extend(processes(dir));
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).for_each(|e| below(&e.path(), found));
+    }
+    let mut found = Vec::new();
+    // A process is in one group of each hierarchy: one of them tells all.
+    if let Some(dir) = directories(path, layout).first() {
+        below(dir, &mut found);
+    }
+    found.retain(|pid| *pid > 0);
+    found.sort_unstable();
+    found
+}
+
+/// The names of the groups right below one.
+pub fn children(path: &Path, layout: &Layout) -> Vec<String> {
+    let dirs = directories(path, layout);
+    let entries = dirs.iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
+    let names =
+        entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).filter_map(|e| e.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn processes(dir: &Path) -> Vec<i32> {

@@ -2,7 +2,7 @@
 
 mod connect;
 mod ls;
-mod prune;
+pub mod prune;
 mod update;
 
 use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkExistsArgs, NetworkInspectArgs, NetworkRmArgs};

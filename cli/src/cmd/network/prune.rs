@@ -8,14 +8,35 @@ use crate::context::Context;
 use netstack::networks::is_predefined;
 use plan::{Error, Kind, Result};
 
+const WARNING: &str = "WARNING! This will remove all custom networks not used by at least one container.";
+
 pub fn run(ctx: &Context, args: &NetworkPruneArgs) -> Result<i32> {
-    let filters = ls::parse(&args.filter)?;
+    checked(&args.filter)?;
+    if !args.force && !confirm(WARNING) {
+        return Ok(0);
+    }
+    let removed = remove_unused(ctx, &args.filter)?;
+    if !removed.is_empty() {
+        crate::cmd::out(&format!("Deleted Networks:\n{}\n\n", removed.join("\n")));
+    }
+    Ok(0)
+}
+
+/// `until`, `label` and `label!`.
+fn checked(filter: &[String]) -> Result<()> {
+    let filters = ls::parse(filter)?;
     if let Some((key, _)) = filters.iter().find(|(k, _)| !matches!(k.as_str(), "label" | "label!" | "until")) {
         return Err(Error::invalid(format!("invalid filter '{key}'")).with_hint("prune takes until, label and label!"));
     }
-    if !args.force && !confirm("WARNING! This will remove all custom networks not used by at least one container.") {
-        return Ok(0);
-    }
+    Ok(())
+}
+
+/// Removes the networks that no container uses or wants back; their names.
+///
+/// # Errors
+/// A filter that means nothing; something on the host that resists.
+pub fn remove_unused(ctx: &Context, filter: &[String]) -> Result<Vec<String>> {
+    let filters = ls::parse(filter)?;
     let netstack = ctx.netstack();
     // A stopped container that will want its network back counts as a user.
     let wanted: Vec<String> = container::list(ctx)?
@@ -50,12 +71,5 @@ pub fn run(ctx: &Context, args: &NetworkPruneArgs) -> Result<i32> {
             Err(e) => return Err(e),
         }
     }
-    if !removed.is_empty() {
-        println!("Deleted Networks:");
-        for name in removed {
-            println!("{name}");
-        }
-        println!();
-    }
-    Ok(0)
+    Ok(removed)
 }

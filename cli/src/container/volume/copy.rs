@@ -3,13 +3,12 @@
 //! Image content is hostile input: the path to the directory is resolved inside the image's own
 //! tree (openat2), and below it no symbolic link is ever followed.
 
+use crate::container::tree::child;
 use plan::{Error, Result, ResultExt};
 use runtime::spec::Root;
-use runtime::sys::process::clone3;
-use runtime::sys::spawn::exit_now;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::MountFlags;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -29,29 +28,7 @@ const MAX_DEPTH: usize = 256;
 /// Of the copy.
 pub fn from_image(root: &Root, path: &Path, to: &Path, seat: &Path) -> Result<()> {
     let Root::Overlay { base, lower, .. } = root else { return Ok(()) };
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).doing(|| "create a pipe")?;
-    let namespace = libc::CLONE_NEWNS.unsigned_abs().into();
-    let (pid, _pidfd) = clone3(namespace, None, || {
-        let outcome = mount(base, lower, seat).and_then(|image| directory(&image, path, to));
-        if let Err(e) = outcome {
-            let text = serde_json::to_vec(&e).unwrap_or_default();
-            // The parent takes an empty message and a bad exit for what they are.
-            let _ = rustix::io::write(&write, &text);
-            exit_now(1);
-        }
-        exit_now(0)
-    })
-    .doing(|| "fork for the copy")?;
-    drop(write);
-    let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut File::from(read), &mut text).doing(|| "read the outcome of the copy")?;
-    let pid = rustix::process::Pid::from_raw(pid).ok_or_else(|| Error::system("fork for the copy"))?;
-    let status =
-        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).doing(|| "wait for the copy")?;
-    match status {
-        Some((_, status)) if status.exit_status() == Some(0) => Ok(()),
-        _ => Err(serde_json::from_slice(&text).unwrap_or_else(|_| Error::system("the copy was killed"))),
-    }
+    child::spawn(true, || mount(base, lower, seat).and_then(|image| directory(&image, path, to)))?.join()
 }
 
 /// The image's tree, as the container will see it.
@@ -64,8 +41,6 @@ fn mount(base: &Path, lower: &[PathBuf], seat: &Path) -> Result<OwnedFd> {
     if let [only] = lower {
         return open(&base.join(only));
     }
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(|| "make the mount namespace private")?;
     std::env::set_current_dir(base).doing(|| format!("enter {}", base.display()))?;
     let names: Vec<&[u8]> = lower.iter().map(|l| l.as_os_str().as_bytes()).collect();
     let options = CString::new([b"lowerdir=".to_vec(), names.join(&b':')].concat())

@@ -1,6 +1,7 @@
 //! What lies behind `-v`: host directories, and volumes, which start as what the image has there.
 
 mod copy;
+pub mod store;
 
 use super::record::{MountKind, MountPoint, Record};
 use super::{file, remove};

@@ -1,0 +1,92 @@
+//! `rrun volume …`.
+
+mod ls;
+mod prune;
+
+use crate::args::{VolumeCommand, VolumeCreateArgs, VolumeInspectArgs, VolumeRmArgs};
+use crate::container::volume::store::{self, Volume};
+use crate::container::{self, names};
+use crate::context::Context;
+use crate::render::{self, template};
+use plan::{Error, Kind, Result};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+pub use prune::remove_unused;
+
+pub fn run(ctx: &Context, command: &VolumeCommand) -> Result<i32> {
+    match command {
+        VolumeCommand::Create(args) => create(ctx, args),
+        VolumeCommand::Ls(args) => ls::run(ctx, args),
+        VolumeCommand::Inspect(args) => inspect(ctx, args),
+        VolumeCommand::Rm(args) => rm(ctx, args),
+        VolumeCommand::Prune(args) => prune::run(ctx, args),
+    }
+}
+
+fn create(ctx: &Context, args: &VolumeCreateArgs) -> Result<i32> {
+    if args.driver != "local" {
+        return Err(Error::invalid(format!(
+            "error looking up volume plugin {0}: plugin \"{0}\" not found",
+            args.driver
+        ))
+        .with_hint("rrun has the driver local only: a directory under its root"));
+    }
+    if let Some(option) = args.opt.first() {
+        return Err(Error::invalid(format!("create: the option {:?} is not supported", option))
+            .with_hint("a volume is a directory: for a host directory use -v HOSTPATH:PATH, for memory --tmpfs PATH"));
+    }
+    let mut labels = BTreeMap::new();
+    for label in &args.label {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => names::new_id()?,
+    };
+    let volume = store::create(ctx, &name, labels)?;
+    super::out(&format!("{}\n", volume.name));
+    Ok(0)
+}
+
+fn inspect(ctx: &Context, args: &VolumeInspectArgs) -> Result<i32> {
+    let mut documents = Vec::new();
+    let mut code = 0;
+    for name in &args.volumes {
+        match store::find(ctx, name) {
+            Ok(volume) => documents.push(document(&volume)),
+            Err(e) => {
+                render::error::print(&e);
+                code = 1;
+            }
+        }
+    }
+    super::out(&template::inspect(args.format.as_deref(), &documents)?);
+    Ok(code)
+}
+
+/// Docker's fields.
+pub fn document(volume: &Volume) -> Value {
+    json!({
+        "CreatedAt": volume.created,
+        "Driver": "local",
+        "Labels": if volume.labels.is_empty() { Value::Null } else { json!(volume.labels) },
+        "Mountpoint": volume.mountpoint,
+        "Name": volume.name,
+        "Options": Value::Null,
+        "Scope": "local",
+    })
+}
+
+fn rm(ctx: &Context, args: &VolumeRmArgs) -> Result<i32> {
+    let entries = container::list(ctx)?;
+    super::each(&args.volumes, |name| {
+        match store::delete(ctx, &entries, name) {
+            Err(e) if args.force && e.kind == Kind::NotFound => {}
+            other => other?,
+        }
+        super::out(&format!("{name}\n"));
+        Ok(())
+    })
+}

@@ -1,0 +1,54 @@
+//! `rrun volume prune`.
+
+use super::ls;
+use crate::args::VolumePruneArgs;
+use crate::cmd::prune::confirm;
+use crate::container;
+use crate::container::volume::store;
+use crate::context::Context;
+use crate::render::table::human_size;
+use plan::{Kind, Result};
+
+pub fn run(ctx: &Context, args: &VolumePruneArgs) -> Result<i32> {
+    let filters = ls::parse(&args.filter, &["all", "label", "label!"])?;
+    let all = args.all || filters.iter().any(|(k, v)| k == "all" && matches!(v.as_str(), "true" | "1"));
+    let warning = match all {
+        true => "WARNING! This will remove all local volumes not used by at least one container.",
+        false => "WARNING! This will remove anonymous local volumes not used by at least one container.",
+    };
+    if !args.force && !confirm(warning) {
+        return Ok(0);
+    }
+    let (removed, reclaimed) = remove_unused(ctx, all, &filters)?;
+    if !removed.is_empty() {
+        crate::cmd::out(&format!("Deleted Volumes:\n{}\n\n", removed.join("\n")));
+    }
+    crate::cmd::out(&format!("Total reclaimed space: {}\n", human_size(reclaimed)));
+    Ok(0)
+}
+
+/// Removes volumes that no container uses, unless `all` only those made without a name. Returns their
+/// names and the bytes given back.
+///
+/// # Errors
+/// A file that resists.
+pub fn remove_unused(ctx: &Context, all: bool, filters: &[(String, String)]) -> Result<(Vec<String>, u64)> {
+    let entries = container::list(ctx)?;
+    let (mut removed, mut bytes) = (Vec::new(), 0);
+    for volume in store::list(ctx)? {
+        if !(all || volume.is_anonymous()) || !ls::passes(&volume, filters, true) {
+            continue;
+        }
+        let size = store::size(&volume);
+        match store::delete(ctx, &entries, &volume.name) {
+            Ok(()) => {
+                bytes += size;
+                removed.push(volume.name);
+            }
+            // In use, or removed since we looked.
+            Err(e) if matches!(e.kind, Kind::Conflict | Kind::NotFound) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((removed, bytes))
+}
