@@ -226,3 +226,28 @@ fn checking_costs_no_thread_and_leaves_nothing_behind() {
     host.ok(&["stop", "-t", "0", "cc"]);
     assert_eq!(host.ok(&["wait", "cc"]), "137");
 }
+
+#[test]
+fn a_shared_name_leads_past_the_unhealthy() {
+    let host = Host::new();
+    host.ok(&["network", "create", "net"]);
+    let address = |name: &str| host.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.net.IPAddress}}", name]);
+    for name in ["one", "two"] {
+        let check = ["--health-cmd", "test ! -e /ill", "--health-interval", "100ms", "--health-retries", "1"];
+        let base = ["run", "-d", "--name", name, "--network", "net", "--network-alias", "web"];
+        host.ok(&[&base[..], &check, &["busybox", "sleep", "1000"]].concat());
+        becomes(&host, name, "healthy");
+    }
+    host.ok(&["run", "-d", "--name", "asker", "--network", "net", "busybox", "sleep", "1000"]);
+    let found = |who: &str| {
+        let out = host.rrun(&["exec", "asker", "nslookup", "-type=a", "web", "127.0.0.11"]).stdout;
+        out.contains(&format!("Address: {}\n", address(who)))
+    };
+    eventually("both are found", || (found("one") && found("two")).then_some(()));
+    host.ok(&["exec", "one", "touch", "/ill"]);
+    becomes(&host, "one", "unhealthy");
+    eventually("only the other is found", || (!found("one") && found("two")).then_some(()));
+    host.ok(&["exec", "one", "rm", "/ill"]);
+    becomes(&host, "one", "healthy");
+    eventually("both are found again", || (found("one") && found("two")).then_some(()));
+}

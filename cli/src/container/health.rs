@@ -76,6 +76,8 @@ pub struct Checker<'a> {
     born: Instant,
     next: Instant,
     running: Option<Running>,
+    /// What the neighbours have not been told yet.
+    news: Option<Health>,
 }
 
 /// A check under way.
@@ -93,7 +95,8 @@ impl<'a> Checker<'a> {
     pub fn new(ctx: &'a Context, record: &'a Record, state: &'a mut State) -> Option<Checker<'a>> {
         let config = config(&record.config)?;
         let born = Instant::now();
-        let mut checker = Checker { ctx, record, state, config, born, next: born, running: None };
+        let news = state.health;
+        let mut checker = Checker { ctx, record, state, config, born, next: born, running: None, news };
         checker.next = born + checker.interval();
         Some(checker)
     }
@@ -106,6 +109,11 @@ impl<'a> Checker<'a> {
             true => or_default(self.config.start_interval, START_INTERVAL),
             false => or_default(self.config.interval, INTERVAL),
         }
+    }
+
+    /// The health, once after each change.
+    pub fn news(&mut self) -> Option<Health> {
+        self.news.take()
     }
 
     /// The descriptor that the running check's output comes from.
@@ -234,6 +242,7 @@ impl<'a> Checker<'a> {
         // Where there is no room the next check tries again.
         let _ = state::save(&self.state_dir(), self.state);
         if let Some(health) = self.state.health.filter(|_| before != self.state.health) {
+            self.news = Some(health);
             events::health(self.ctx, self.record, health);
         }
     }

@@ -109,8 +109,12 @@ impl Service for Duties<'_> {
         if let Some(network) = &mut self.network {
             network.sandbox.ready();
         }
-        if let Some(checker) = &mut self.checker {
-            checker.tick();
+        let Some(checker) = &mut self.checker else { return };
+        checker.tick();
+        if let (Some(health), Some(network)) = (checker.news(), &self.network) {
+            // Names that several share lead past the unhealthy ones. Where there is no room to say so, they
+            // lead to all of them.
+            let _ = network.sandbox.set_health(&health.to_string());
         }
     }
 
