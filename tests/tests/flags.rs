@@ -428,16 +428,16 @@ fn devices_and_device_rules() {
         ),
         " 00 00\n1:5"
     );
-    // A rule alone lets nodes be used that the program makes itself. 10:229 is /dev/fuse; where the kernel
+    // A rule alone lets nodes be used that the program makes itself. 10:183 is /dev/hwrng; where the kernel
     // has none, opening it fails for that reason and not for want of permission.
-    let open = "mknod /tmp/fuse c 10 229; : < /tmp/fuse; true";
+    let open = "mknod /tmp/rng c 10 183; head -c 1 /tmp/rng > /dev/null; true";
     let said = |flags: &[&str]| {
         let base = ["run", "--rm", "--network", "none"];
         host.rrun(&[&base, flags, &["busybox", "sh", "-c", open]].concat()).expect(0).stderr
     };
     let refused = said(&[]);
     assert!(refused.contains("not permitted"), "{refused}");
-    let allowed = said(&["--device-cgroup-rule", "c 10:229 r"]);
+    let allowed = said(&["--device-cgroup-rule", "c 10:183 r"]);
     assert!(!allowed.contains("not permitted"), "{allowed}");
     assert_eq!(
         field_of_created(&host, &["--device-cgroup-rule", "c 1:11 r"], "{{json .HostConfig.DeviceCgroupRules}}"),

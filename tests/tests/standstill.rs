@@ -284,11 +284,15 @@ fn several_are_attached_at_once() {
 #[test]
 fn signals_are_passed_on_or_not() {
     let host = Host::new();
-    let script = "trap 'echo usr' USR1; echo up; while :; do sleep 0.02; done";
+    let script = "trap 'echo usr' USR1; while :; do echo up; sleep 0.02; done";
     host.ok(&["run", "-d", "--name", "cc", "--network", "none", "busybox", "sh", "-c", script]);
     eventually("it is up", || host.rrun(&["logs", "cc"]).stdout.contains("up").then_some(()));
     let mut proxy = attach(&host, &["attach", "cc"]);
     let mut not = attach(&host, &["attach", "--sig-proxy=false", "cc"]);
+    // Output is passed on once they are attached, and then signals are theirs to pass on.
+    for child in [&mut proxy, &mut not] {
+        child.stdout.as_mut().expect("piped").read_exact(&mut [0u8; 2]).expect("something is heard");
+    }
     let heard = |host: &Host| host.rrun(&["logs", "cc"]).stdout.matches("usr").count();
     eventually("the signal arrives", || {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(proxy.id().cast_signed()), nix::sys::signal::Signal::SIGUSR1)
