@@ -14,7 +14,7 @@ pub struct Context {
     pub root: PathBuf,
     /// `--state`: gone after a reboot.
     pub state: PathBuf,
-    /// `--config`: kept to be handed on to the monitor.
+    /// `--config`.
     pub config_path: PathBuf,
     pub config: Config,
 }

@@ -7,7 +7,6 @@ mod config;
 mod container;
 mod context;
 mod render;
-mod sealed;
 
 use clap::error::ErrorKind;
 use plan::{Error, Kind};
@@ -21,11 +20,6 @@ fn run() -> u8 {
     // What is made for a container's eyes is made readable, what is ours is made 0600: the caller's
     // umask has no say in either.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let mut args = std::env::args_os().skip(1);
-    // Not a command of the user's: `start` executes it, with what it inherits.
-    if args.next().is_some_and(|verb| verb == "monitor") {
-        return container::monitor::main(args.filter_map(|arg| arg.into_string().ok()));
-    }
     let cli = match args::Cli::of_process() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),

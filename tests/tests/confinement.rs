@@ -2,7 +2,7 @@
 
 use rrun_tests::Host;
 use rrun_tests::fixture::LayerTar;
-use rrun_tests::host::env;
+use rrun_tests::host::{env, eventually};
 use serde_json::Value;
 
 /// What the prober says when run with these flags.
@@ -387,4 +387,50 @@ fn limits_and_parameters() {
     let shared = ["run", "--rm", "--network", "host", "--sysctl", "net.core.somaxconn=1", "busybox", "true"];
     let e = host.fails(125, &shared);
     assert!(e.contains("not allowed in host network namespace"), "{e}");
+}
+
+/// An image whose program is /proc/self/exe runs rrun itself inside the container, and root in there
+/// can take hold of it (CVE-2019-5736).
+#[test]
+fn nobody_inside_can_write_to_the_rrun_executable() {
+    let host = Host::new();
+    let overwrite = "readlink /proc/1/exe /proc/$1/exe; : > /proc/$1/exe";
+    // `import` waits for its input, which nobody closes.
+    let itself = ["-d", "-i", "--network", "none", "--entrypoint", "/proc/self/exe", "--name", "bad"];
+    host.ok(&[&["run"], &itself[..], &["busybox", "import", "-", "x"]].concat());
+    let says = host.ok(&["exec", "bad", "cat", "/proc/1/cmdline"]);
+    assert!(says.starts_with("/proc/self/exe\0import"), "{says:?}");
+    let refused = host.rrun(&["exec", "bad", "sh", "-c", overwrite, "sh", "1"]);
+    assert!(refused.stderr.contains("Read-only file system"), "{refused:?}");
+
+    // The same through a joining process.
+    let mut joined = host.command(&["exec", "-i", "bad", "/proc/self/exe", "import", "-", "y"]);
+    let mut joined = joined.stdin(std::process::Stdio::piped()).spawn().expect("rrun exec starts");
+    let pid = eventually("the joined process", || {
+        let list = host.ok(&["exec", "bad", "ps", "-o", "pid,args"]);
+        let line = list.lines().find(|l| l.ends_with("import - y"))?;
+        line.split_whitespace().next().map(str::to_string)
+    });
+    let refused = host.rrun(&["exec", "bad", "sh", "-c", overwrite, "sh", &pid]);
+    assert!(refused.stderr.contains("Read-only file system"), "{refused:?}");
+
+    // And the monitor, should a container see it. (Truncating asks for the mount's leave first; what comes
+    // next would be "text file busy", which passes.)
+    let state = std::fs::read(
+        host.outside(host.state().join("containers"))
+            .read_dir()
+            .expect("a running container")
+            .next()
+            .expect("one")
+            .expect("an entry")
+            .path()
+            .join("state.json"),
+    )
+    .expect("its state");
+    let state: Value = serde_json::from_slice(&state).expect("JSON");
+    let exe = format!("/proc/{}/exe", state["monitor_pid"]);
+    let error = std::fs::OpenOptions::new().write(true).truncate(true).open(&exe).expect_err("writable");
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem, "{exe}: {error}");
+    host.ok(&["rm", "-f", "bad"]);
+    joined.wait().expect("its end");
 }

@@ -1,8 +1,7 @@
 //! `rrun exec`: another program in a running container.
 //!
 //! This process joins the container itself, so it works without the monitor. What joins is visible
-//! in there as `/proc/<pid>/exe`: so rrun first executes itself again from a sealed descriptor
-//! (CVE-2019-5736).
+//! in there as `/proc/<pid>/exe`: so rrun first protects its executable (CVE-2019-5736).
 
 use super::attach::Wishes;
 use crate::args::ExecArgs;
@@ -32,7 +31,7 @@ pub fn run(ctx: &Context, args: &ExecArgs) -> Result<i32> {
         stderr: true,
     };
     wishes.check_terminal()?;
-    crate::sealed::ensure()?;
+    runtime::sys::seal::protect(None)?;
     let record = container::find(ctx, name)?;
     let now = life::state(ctx, &record.id)?;
     life::expect_awake(&record, &now, "exec")?;

@@ -9,12 +9,15 @@ use plan::{HostThing, Result};
 use runtime::host::HostFacts;
 use runtime::monitor::Exit;
 use runtime::state::{self, State, Status};
+use std::os::fd::OwnedFd;
 
 /// What a monitor holds for its container.
 pub struct Held {
     pub facts: HostFacts,
     pub things: Vec<HostThing>,
     pub sandbox: Option<Sandbox>,
+    /// Its mounts, whose taking down nobody needs to wait for. `None` for a monitor that took over.
+    pub mounts: Option<OwnedFd>,
     pub state: State,
 }
 
@@ -66,6 +69,7 @@ pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) ->
     // Name, addresses and ports are free, the end is on record. What is left nobody needs to wait
     // for; whoever wants to start or remove this container waits for our lock.
     exit.farewell.tell();
+    drop(held.mounts);
     let keep_state = recorded.is_err() || again;
     held.things.retain(|t| match t {
         HostThing::CgroupDir { .. } => true,

@@ -56,11 +56,6 @@ impl Lock {
         rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive).doing(|| "lock the new container")?;
         Ok(Lock(dir))
     }
-
-    /// A lock that another process handed over by inheritance.
-    pub fn inherited(fd: OwnedFd) -> Lock {
-        Lock(fd)
-    }
 }
 
 /// The container's directory.

@@ -1,4 +1,4 @@
-//! The monitor's half: `rrun monitor <id> <order>`, which `start` executes.
+//! The monitor's half: what runs in the process that `start` splits off.
 //!
 //! It plans, writes down what will have to be undone, applies, reports, and then stays with the
 //! container until the end, which it records and cleans up.
@@ -12,7 +12,6 @@ use super::service::{Duties, Network};
 use super::spec::run_spec;
 use super::{LOG_FILE, events, explain, file, links, revival, start, takeover, undo, volume, workers};
 use crate::context::Context;
-use crate::render;
 use netstack::egress::Policy;
 use netstack::model::LastAddresses;
 use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
@@ -25,82 +24,60 @@ use runtime::planner;
 use runtime::relay::Ends;
 use runtime::spec::{Namespace, RunSpec};
 use runtime::state::{self, State};
+use runtime::sys::seal;
 use runtime::{attach, oci};
-use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The OCI spec of the last start.
 const SPEC_FILE: &str = "config.json";
 
-/// What `start` tells the monitor on its command line; the numbers are inherited descriptors.
-#[derive(Serialize, Deserialize)]
+/// What `start` hands over to the monitor.
 pub struct Order {
-    pub root: PathBuf,
-    pub state: PathBuf,
-    pub config: PathBuf,
-    pub report: RawFd,
-    pub lock: RawFd,
-    pub attached: Option<RawFd>,
-    pub explain: bool,
-    pub console: Option<(u16, u16)>,
+    pub report: OwnedFd,
+    pub lock: Lock,
+    pub attached: Option<UnixStream>,
+    pub asked: Asked,
     /// The container runs already: its monitor was killed.
     pub take_over: bool,
 }
 
-impl Order {
-    /// For a start of the monitor's own: nobody waits for it, and nobody hears its words.
-    pub fn restart(ctx: &Context) -> Order {
-        Order {
-            root: ctx.root.clone(),
-            state: ctx.state.clone(),
-            config: ctx.config_path.clone(),
-            report: -1,
-            lock: -1,
-            attached: None,
-            explain: false,
-            console: None,
-            take_over: false,
-        }
-    }
+/// What only the command knows that starts the container.
+#[derive(Default)]
+pub struct Asked {
+    pub explain: bool,
+    /// Rows and columns of its terminal.
+    pub console: Option<(u16, u16)>,
 }
 
 /// The whole life of a monitor. Its stdio is /dev/null: what there is to say goes into the report.
-pub fn main(mut args: impl Iterator<Item = String>) -> u8 {
-    let (id, order) = (args.next().unwrap_or_default(), args.next().unwrap_or_default());
-    let outcome = serde_json::from_str::<Order>(&order)
-        .map_err(|_| Error::invalid("rrun monitor is started by `rrun start`, not by hand"))
-        .and_then(|order| live(&id, &order));
-    match outcome {
+pub fn main(ctx: &Context, record: &Record, order: Order) -> i32 {
+    match live(ctx, record, order) {
         Ok(()) => 0,
-        Err(e) => {
-            render::error::print(&e);
-            125
-        }
+        Err(_) => 125,
     }
 }
 
-fn live(id: &str, order: &Order) -> Result<()> {
-    let inherited = runtime::sys::spawn::inherited;
-    let report = inherited(order.report)?;
-    let lock = Lock::inherited(inherited(order.lock)?);
-    let attached = order.attached.map(inherited).transpose()?.map(UnixStream::from);
-    let global =
-        crate::args::Global { root: order.root.clone(), state: order.state.clone(), config: order.config.clone() };
-    let begin = if order.take_over { takeover::begin } else { begin };
-    let begun = Context::new(&global).and_then(|ctx| Ok((begin(&ctx, id, order)?, ctx)));
-    let (begun, ctx) = match begun {
+fn live(ctx: &Context, record: &Record, order: Order) -> Result<()> {
+    let Order { report, lock, attached, asked, take_over } = order;
+    let title = CString::new(format!("rrun monitor {}", record.id)).ok();
+    let begun = seal::protect(title).and_then(|()| match take_over {
+        true => takeover::begin(ctx, record.clone()),
+        false => begin(ctx, record.clone(), &asked),
+    });
+    let begun = match begun {
         Err(e) => return Report::failed(e).send(report),
         Ok(begun) => begun,
     };
     begun.report.send(report)?;
     let mut backoff = Backoff::default();
-    let mut life = watch(&ctx, begun, attached, lock)?;
+    let mut life = watch(ctx, begun, attached, lock)?;
     while let Some(lived) = life {
-        life = match revival::revive(&ctx, id, backoff.next(lived))? {
-            Some((again, lock)) => watch(&ctx, again, None, lock)?,
+        life = match revival::revive(ctx, &record.id, backoff.next(lived))? {
+            Some((again, lock)) => watch(ctx, again, None, lock)?,
             None => None,
         };
     }
@@ -121,10 +98,10 @@ pub struct Begun {
 }
 
 /// Everything up to exec. On an error nothing is left.
-fn begin(ctx: &Context, id: &str, order: &Order) -> Result<Begun> {
-    workers::enter(ctx, id)?;
-    let mut things = undo::least(ctx, id);
-    attempt(ctx, id, order, 0, &mut things).map_err(|mut e| {
+fn begin(ctx: &Context, record: Record, asked: &Asked) -> Result<Begun> {
+    workers::enter(ctx, &record.id)?;
+    let mut things = undo::least(ctx, &record.id);
+    attempt(ctx, record, asked, 0, &mut things).map_err(|mut e| {
         let undone = HostFacts::observe().and_then(|facts| undo::walk(&things, &facts));
         match undone {
             Ok(()) => workers::leave(ctx),
@@ -138,14 +115,18 @@ fn begin(ctx: &Context, id: &str, order: &Order) -> Result<Begun> {
 ///
 /// # Errors
 /// The step that failed; `things` must be walked then.
-pub fn attempt(ctx: &Context, id: &str, order: &Order, restarts: u32, things: &mut Vec<HostThing>) -> Result<Begun> {
-    let dir = ctx.container_dir(id);
-    let state_dir = ctx.state_dir(id);
-    let record = Record::load(&dir)?;
+pub fn attempt(
+    ctx: &Context,
+    record: Record,
+    asked: &Asked,
+    restarts: u32,
+    things: &mut Vec<HostThing>,
+) -> Result<Begun> {
+    let state_dir = ctx.state_dir(&record.id);
     let mut spec = run_spec(ctx, &record)?;
     start::join(ctx, &record, &mut spec)?;
     links::check_running(ctx, &record)?;
-    spec.process.console_size = order.console;
+    spec.process.console_size = asked.console;
     super::make_private_dir(&state_dir)?;
     volume::prepare(ctx, &record, &spec.root)?;
     let facts = HostFacts::observe()?;
@@ -161,9 +142,9 @@ pub fn attempt(ctx: &Context, id: &str, order: &Order, restarts: u32, things: &m
 
     let mut journal = Journal::new();
     let (io, pipes) = streams(&record)?;
-    let starting = exec::start(&spec, &facts, &plan, io, &mut journal)?;
+    let mut starting = exec::start(&spec, &facts, &plan, io, &mut journal)?;
     // From here on the child builds its root, on the other CPU if there is one.
-    let mut state = State { restart_count: restarts, ..State::created(id) };
+    let mut state = State { restart_count: restarts, ..State::created(&record.id) };
     state.health = health::begins(&record.config);
     let mut report = Report::started(starting.pid);
     report.warnings.extend(plan.warnings.iter().chain(&starting.lacking).cloned());
@@ -171,18 +152,20 @@ pub fn attempt(ctx: &Context, id: &str, order: &Order, restarts: u32, things: &m
     let sandbox = match network {
         Some(network) => {
             report.warnings.extend(network.warnings.iter().cloned());
-            if order.explain {
+            if asked.explain {
                 network_steps = network.steps.iter().map(|s| Spoken::of(s, None)).collect();
             }
-            let netns = match &spec.namespaces.net {
-                Namespace::Host => open_netns(Path::new("/proc/self/ns/net"))?,
-                Namespace::Path(path) => open_netns(path)?,
-                _ => starting.netns()?,
+            let other = match &spec.namespaces.net {
+                Namespace::Host => Some(open_netns(Path::new("/proc/self/ns/net"))?),
+                Namespace::Path(path) => Some(open_netns(path)?),
+                Namespace::Private => None,
             };
-            Some(network.apply(netns.as_fd(), &mut journal, plan.steps.len())?)
+            let netns = other.as_ref().map_or_else(|| starting.netns(), |other| Ok(other.as_fd()))?;
+            Some(network.apply(netns, &mut journal, plan.steps.len())?)
         }
         None => None,
     };
+    let mounts = starting.mounts.take();
     let listener = attach::listen(&state_dir)?;
     state.streams = pipes.as_ref().map(Marks::of).transpose()?.flatten();
     // Before the program runs: once it does, it may be gone before we look.
@@ -194,10 +177,10 @@ pub fn attempt(ctx: &Context, id: &str, order: &Order, restarts: u32, things: &m
         (None, Some(ends)) => ends,
         (None, None) => return Err(Error::system("the container's terminal is missing")),
     };
-    if order.explain {
+    if asked.explain {
         report.explain = Some(explain::timed(&plan, network_steps, &journal));
     }
-    let held = Held { facts, things: std::mem::take(things), sandbox, state };
+    let held = Held { facts, things: std::mem::take(things), sandbox, mounts, state };
     let exec::Running { pid, pidfd, .. } = running;
     Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report })
 }

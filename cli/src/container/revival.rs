@@ -1,7 +1,8 @@
 //! The monitor between two lives of its container: it waits, and starts it again.
 
 use super::lock::Lock;
-use super::monitor::{Begun, Order, attempt};
+use super::monitor::{Asked, Begun, attempt};
+use super::record::Record;
 use super::{ending, events, undo, workers};
 use crate::context::Context;
 use plan::{Error, HostThing, Kind, Result};
@@ -32,7 +33,10 @@ pub fn revive(ctx: &Context, id: &str, pause: Duration) -> Result<Option<(Begun,
     state.stopped = ending::is_stopped(ctx, id);
     let mut things = undo::least(ctx, id);
     if !told && !state.stopped {
-        match attempt(ctx, id, &Order::restart(ctx), state.restart_count, &mut things) {
+        // Nobody waits for this start, and nobody hears its words.
+        let started = Record::load(&ctx.container_dir(id))
+            .and_then(|record| attempt(ctx, record, &Asked::default(), state.restart_count, &mut things));
+        match started {
             Ok(begun) => return Ok(Some((begun, lock))),
             // Killed on its way to its program: that is no failure of the start.
             Err(_) if ending::is_stopped(ctx, id) => {

@@ -2,7 +2,7 @@
 
 use super::life;
 use super::lock::Lock;
-use super::monitor::Order;
+use super::monitor::{Asked, Order};
 use super::record::Record;
 use crate::context::Context;
 use plan::{Error, Result, ResultExt, Spoken};
@@ -10,7 +10,7 @@ use runtime::cgroup::Layout;
 use runtime::monitor::{Outcome, Report};
 use runtime::spec::{Namespace, RunSpec};
 use runtime::state::Status;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -63,26 +63,14 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
     let pair = wishes.attach.then(runtime::sys::fdpass::socketpair).transpose();
     let pair = pair.map_err(|e| Error::io("create a socket pair", &e.into()))?;
     let (ours, theirs) = pair.map_or((None, None), |(a, b)| (Some(a), Some(b)));
-    let order = Order {
-        root: ctx.root.clone(),
-        state: ctx.state.clone(),
-        config: ctx.config_path.clone(),
-        report: write.as_raw_fd(),
-        lock: lock.as_fd().as_raw_fd(),
-        attached: theirs.as_ref().map(AsRawFd::as_raw_fd),
-        explain: wishes.explain,
-        console: wishes.console,
-        take_over: wishes.take_over,
-    };
-    let order =
-        serde_json::to_string(&order).map_err(|e| Error::system("encode the order").with_cause(e.to_string()))?;
-    let exe = runtime::sys::seal::sealed_exe()?;
-    let mut keep = vec![write.as_fd(), lock.as_fd()];
-    keep.extend(theirs.as_ref().map(OwnedFd::as_fd));
-    runtime::monitor::spawn(exe.as_fd(), &["rrun", "monitor", &record.id, &order], &keep)?;
-    // The monitor has its own copies now. Ours must go: its death has to be noticed here, and the
-    // lock is its to give up.
-    drop((write, lock, theirs));
+    let mut keep = vec![write.as_raw_fd(), lock.as_fd().as_raw_fd()];
+    keep.extend(theirs.as_ref().map(AsRawFd::as_raw_fd));
+    let asked = Asked { explain: wishes.explain, console: wishes.console };
+    let attached = theirs.map(UnixStream::from);
+    let order = Order { report: write, lock, attached, asked, take_over: wishes.take_over };
+    // The monitor has its own copies of all in the order. Ours go with it: the monitor's death has to
+    // be noticed here, and the lock is its to give up.
+    runtime::monitor::spawn(&keep, move || super::monitor::main(ctx, record, order))?;
     let report = Report::receive(read)?;
     match report.outcome {
         Outcome::Ok(_) => Ok(Started {

@@ -6,7 +6,7 @@
 
 use super::ending::Held;
 use super::lock::Lock;
-use super::monitor::{Begun, Order, sandbox_request};
+use super::monitor::{Begun, sandbox_request};
 use super::record::Record;
 use super::spec::run_spec;
 use super::start::{self, Start};
@@ -41,14 +41,14 @@ pub fn replace_monitor(ctx: &Context, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// It has ended; its state is damaged; a host port is somebody else's by now.
-pub fn begin(ctx: &Context, id: &str, _: &Order) -> Result<Begun> {
-    workers::enter(ctx, id)?;
-    hold(ctx, id).inspect_err(|_| workers::leave(ctx))
+pub fn begin(ctx: &Context, record: Record) -> Result<Begun> {
+    workers::enter(ctx, &record.id)?;
+    hold(ctx, record).inspect_err(|_| workers::leave(ctx))
 }
 
-fn hold(ctx: &Context, id: &str) -> Result<Begun> {
+fn hold(ctx: &Context, record: Record) -> Result<Begun> {
+    let id = &record.id;
     let state_dir = ctx.state_dir(id);
-    let record = Record::load(&ctx.container_dir(id))?;
     let mut state = life::state(ctx, id)?;
     let ended = || Error::new(Kind::Conflict, format!("container {} has ended", record.name));
     let pidfd = state::open(&state)?.ok_or_else(ended)?;
@@ -68,7 +68,7 @@ fn hold(ctx: &Context, id: &str) -> Result<Begun> {
         .ok_or_else(|| Error::os("read the monitor's own start time", libc::ESRCH))?;
     (state.monitor_pid, state.monitor_start_time) = (own.pid, own.start_time);
     state::save(&state_dir, &state)?;
-    let held = Held { facts: HostFacts::observe()?, things, sandbox, state };
+    let held = Held { facts: HostFacts::observe()?, things, sandbox, mounts: None, state };
     let (pid, report) = (held.state.pid, Report::started(held.state.pid));
     Ok(Begun { record, spec: None, held, pid, pidfd, ends, listener, report })
 }

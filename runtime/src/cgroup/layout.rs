@@ -78,6 +78,16 @@ impl Layout {
         layout
     }
 
+    /// Only the v2 hierarchy.
+    pub fn v2_part(&self) -> Layout {
+        Layout { v1: Vec::new(), unified: self.unified.clone() }
+    }
+
+    /// Only the v1 hierarchies.
+    pub fn v1_part(&self) -> Layout {
+        Layout { v1: self.v1.clone(), unified: None }
+    }
+
     /// The root of the v1 hierarchy that has this controller.
     pub fn v1_root(&self, controller: &str) -> Option<&Path> {
         let h = self.v1.iter().find(|h| h.controllers.iter().any(|c| c == controller))?;

@@ -36,9 +36,9 @@ pub fn directories(path: &Path, layout: &Layout) -> Vec<PathBuf> {
     v1.chain(layout.unified.iter().map(|u| u.root.join(path))).collect()
 }
 
-/// Makes the group's directories and writes its limits. Parents that are missing are made and
-/// prepared; they stay, like the controllers switched on for them, for the next container. Returns
-/// what the kernel has no file for, in words.
+/// Makes the group's directories in the hierarchies of `layout`, and writes its limits. Parents that are
+/// missing are made and prepared; they stay, like the controllers switched on for them, for the next
+/// container. Returns what the kernel has no file for, in words.
 pub fn create(path: &Path, layout: &Layout, settings: &[Setting]) -> Result<Vec<String>> {
     for h in &layout.v1 {
         make_dirs(&h.root, path, |dir| {

@@ -5,7 +5,7 @@
 
 pub(crate) mod report;
 
-use crate::cgroup;
+use crate::cgroup::{self, Layout};
 use crate::host::HostFacts;
 use crate::init::{self, Child, Stdio};
 use crate::planner::Plan;
@@ -13,14 +13,14 @@ use crate::spec::{Process, RunSpec};
 use crate::step::{Handle, Step};
 use crate::sys::fdpass;
 use crate::sys::process::clone3;
-use plan::{Action, Error, Journal, Kind, Ns, Result, ResultExt};
+use plan::{Action, Error, Journal, Kind, Ns, Result, ResultExt, Site};
 use report::{Outcome, Reporter};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Where the container's standard streams go.
@@ -41,8 +41,12 @@ pub struct Starting {
     terminal: Option<OwnedFd>,
     /// Limits that this kernel has no file for, in words.
     pub lacking: Vec<String>,
-    /// Whether it has a network namespace of its own.
-    own_net: bool,
+    /// The network namespace, if it has one of its own.
+    netns: Option<OwnedFd>,
+    /// What holds its mounts, which are its own unless it joined a container. As long as this is open, the end
+    /// of the last process does not have to take them down, and whoever waits for that need not wait
+    /// for them.
+    pub mounts: Option<OwnedFd>,
     /// The index of the plan's last step, and its words.
     exec_step: (usize, String),
     undo: Undo,
@@ -130,34 +134,55 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
         true => crate::seccomp::compile(&spec.seccomp, bounding.unwrap_or_default())?,
         false => Vec::new(),
     };
-    let undo = Undo { child: None, cgroup: Some((spec.cgroup.path.clone(), facts.clone())) };
     let launch = Launch { plan, process: &spec.process, filter: &filter, target: None, fallback: None };
-    let mut lacking = Vec::new();
-    let mut create = || -> Result<()> {
-        for (index, step) in plan.steps.iter().enumerate() {
-            let begin = journal.now();
-            match step {
-                Step::LoadAppArmor { parser } => crate::apparmor::load_default(parser),
-                Step::CreateCgroup { path, settings, .. } => {
-                    cgroup::create(path, &facts.cgroup, settings).map(|words| lacking = words)
-                }
-                Step::FilterDevices { dir, rules, .. } => cgroup::filter_devices(dir, rules),
-                _ => return Ok(()),
-            }
-            .map_err(|e| e.with_step(step.line()))?;
-            journal.mark(index, begin);
-        }
-        Ok(())
-    };
-    match create() {
-        Ok(()) => launch.run(io, undo, journal).map(|starting| Starting { lacking, ..starting }),
+    let clone = plan.steps.iter().position(|s| matches!(s, Step::CloneNamespaces { .. })).unwrap_or(0);
+    let path = &spec.cgroup.path;
+    let [v2, v1] = [facts.cgroup.v2_part(), facts.cgroup.v1_part()];
+    let facts_of = |cgroup: &Layout| HostFacts { cgroup: cgroup.clone(), ..facts.clone() };
+    let undo = Undo { child: None, cgroup: Some((path.clone(), facts_of(&v2))) };
+    let mut lacking = match create(plan, 0..clone, &v2, journal) {
+        Ok(lacking) => lacking,
         // A group that was there before is not ours to remove.
         Err(e) if e.kind == Kind::Conflict => {
             undo.keep();
-            Err(e)
+            return Err(e);
         }
-        Err(e) => Err(undo.after(e)),
+        Err(e) => return Err(undo.after(e)),
+    };
+    let mut starting = launch.run(io, undo, journal)?;
+    // From here on the child works on its root, on the other CPU if there is one.
+    let created = create(plan, clone + 1..plan.steps.len(), &v1, journal);
+    if created.as_ref().map_or_else(|e| e.kind != Kind::Conflict, |_| true) {
+        starting.undo.cgroup = Some((path.clone(), facts.clone()));
     }
+    match created {
+        Ok(more) => lacking.extend(more),
+        Err(e) => return Err(starting.undo.after(e)),
+    }
+    if plan.steps.contains(&Step::AwaitCgroup) {
+        starting.say(init::CGROUP_READY);
+    }
+    Ok(Starting { lacking, ..starting })
+}
+
+/// Carries out the host's steps that begin at `range`, with a part of its cgroup
+/// hierarchies. Returns what the kernel has no file for, in words.
+fn create(plan: &Plan, range: std::ops::Range<usize>, part: &Layout, journal: &mut Journal) -> Result<Vec<String>> {
+    let mut lacking = Vec::new();
+    for (index, step) in plan.steps.iter().enumerate().take(range.end).skip(range.start) {
+        let begin = journal.now();
+        match step {
+            Step::LoadAppArmor { parser } => crate::apparmor::load_default(parser),
+            Step::CreateCgroup { path, settings, .. } => {
+                cgroup::create(path, part, settings).map(|words| lacking.extend(words))
+            }
+            Step::FilterDevices { dir, rules, .. } => cgroup::filter_devices(dir, rules),
+            _ => break,
+        }
+        .map_err(|e| e.with_step(step.line()))?;
+        journal.mark(index, begin);
+    }
+    Ok(lacking)
 }
 
 /// Finds another cgroup in place of the one that is given.
@@ -210,6 +235,7 @@ impl Launch<'_> {
             }
             _ => None,
         };
+        let first = index + steps[index..].iter().take_while(|s| s.site() == Site::Host).count();
         let begin = journal.now();
         let group = cgroup.as_deref().map(cgroup::open_unified).transpose()?;
         let (go_read, go) = pipe()?;
@@ -223,15 +249,8 @@ impl Launch<'_> {
             }
         };
         let reporter = Reporter::new(report_write, journal);
-        let child = Child {
-            steps,
-            first: index + 1,
-            process: self.process,
-            filter: self.filter,
-            stdio,
-            go: go_read,
-            target: self.target,
-        };
+        let child =
+            Child { steps, first, process: self.process, filter: self.filter, stdio, go: go_read, target: self.target };
         let flags = kinds.iter().fold(0, |bits, ns| bits | clone_flag(*ns));
         let mut parts = Some((child, reporter));
         let mut born_in = |group: &Option<OwnedFd>| {
@@ -249,6 +268,19 @@ impl Launch<'_> {
         let (pid, pidfd) = cloned.map_err(|e| clone_error(e, cgroup.as_deref()).with_step(steps[index].line()))?;
         drop(pids);
         journal.mark(index, begin);
+        let own = |ns, name| kinds.contains(&ns).then(|| namespace(pid, name)).transpose();
+        let (netns, mounts) = match own(Ns::Net, "net").and_then(|net| Ok((net, own(Ns::Mount, "mnt")?))) {
+            Ok(handles) => handles,
+            Err(e) => {
+                let child = Undo { child: Pid::from_raw(pid), cgroup: None };
+                // Dead already? Then why is worth more than what we could not open.
+                let why = match report::receive(report, journal) {
+                    Ok(Outcome::Failed(why)) => why,
+                    _ => e,
+                };
+                return Err(child.after(why));
+            }
+        };
         Ok(Starting {
             pid,
             pidfd,
@@ -256,11 +288,18 @@ impl Launch<'_> {
             report,
             terminal,
             lacking: Vec::new(),
-            own_net: kinds.contains(&Ns::Net),
+            netns,
+            mounts,
             exec_step: (steps.len() - 1, last.line()),
             undo: Undo { child: None, cgroup: None },
         })
     }
+}
+
+/// A namespace of our child that nobody has waited for: the pid cannot be somebody else's.
+fn namespace(pid: i32, name: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(|| format!("open {path}"))
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
@@ -336,21 +375,20 @@ impl Drop for BorrowedPids {
 
 impl Starting {
     /// A handle of the container's network namespace. Only if it has one of its own.
-    pub fn netns(&self) -> Result<OwnedFd> {
-        if !self.own_net {
-            return Err(Error::system("the container shares its network namespace"));
-        }
-        // Our child, not yet waited for: the pid cannot be somebody else's.
-        let path = format!("/proc/{}/ns/net", self.pid);
-        rustix::fs::open(&*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| "open the container's network namespace")
+    pub fn netns(&self) -> Result<BorrowedFd<'_>> {
+        let shared = || Error::system("the container shares its network namespace");
+        self.netns.as_ref().map(AsFd::as_fd).ok_or_else(shared)
+    }
+
+    /// A child that failed has closed its end already; why, its report says.
+    fn say(&self, what: u8) {
+        let _ = rustix::io::write(&self.go, &[what]);
     }
 
     /// The host's side is ready: waits until the program runs. On an error everything is undone.
     pub fn go(self, journal: &mut Journal) -> Result<Running> {
-        let Starting { pid, pidfd, go, report, terminal, exec_step, undo, .. } = self;
-        // A child that failed has closed its end already; why, its report says.
-        let _ = rustix::io::write(&go, b"g");
+        self.say(init::NETWORK_READY);
+        let Starting { pid, pidfd, go: _go, report, terminal, exec_step, undo, .. } = self;
         let done = match report::receive(report, journal) {
             Ok(Outcome::Executed) => receive_terminal(terminal),
             Ok(Outcome::Failed(e)) | Err(e) => Err(e),

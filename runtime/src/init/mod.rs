@@ -43,11 +43,14 @@ pub(crate) struct Child<'a> {
     /// The compiled system call filter, if the plan has one.
     pub(crate) filter: &'a [libc::sock_filter],
     pub(crate) stdio: Stdio,
-    /// One byte arrives here when the host's side is ready.
+    /// Here the host says when it is ready: one byte each for the cgroup, if that is awaited, and the network.
     pub(crate) go: OwnedFd,
     /// The process whose namespaces to join.
     pub(crate) target: Option<OwnedFd>,
 }
+
+pub(crate) const CGROUP_READY: u8 = b'c';
+pub(crate) const NETWORK_READY: u8 = b'n';
 
 /// Walks the steps; reports; never returns.
 pub(crate) fn run(child: Child<'_>, mut reporter: Reporter) -> ! {
@@ -112,7 +115,8 @@ impl State<'_> {
             Step::WorkDir { path, create } => rootfs::working_directory(path, *create),
             Step::ReadOnlyRoot => rootfs::readonly_root(),
             Step::SetHostname { hostname, domainname } => set_hostname(hostname.as_deref(), domainname.as_deref()),
-            Step::AwaitNetwork => self.await_host(),
+            Step::AwaitCgroup => self.await_host(CGROUP_READY),
+            Step::AwaitNetwork => self.await_host(NETWORK_READY),
             Step::SetSysctls { values } => set_sysctls(&self.rootfs.sysctls()?, values),
             Step::SetRlimits { limits } => limits::set(limits),
             Step::LookUpUser { user } => {
@@ -162,11 +166,11 @@ impl State<'_> {
         }
     }
 
-    fn await_host(&self) -> Result<()> {
+    fn await_host(&self, what: u8) -> Result<()> {
         let mut byte = [0u8; 1];
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.child.go, &mut byte));
         match read.map_err(|e| Error::os("wait for the monitor", e.raw_os_error()))? {
-            1 => Ok(()),
+            1 if byte[0] == what => Ok(()),
             _ => Err(Error::system("the monitor ended before the container was ready")),
         }
     }

@@ -30,7 +30,7 @@ pub(super) fn stay_behind() -> Result<()> {
         }
         Some(pid) => {
             // The report pipe must close when the program is executed, whoever else held it.
-            sys_process::close_from(3);
+            sys_process::close_all_but(&mut []);
             // What it is, instead of the monitor that it was forked from. The name is only for ps.
             sys_process::retitle("rrun-init");
             let _ = rustix::thread::set_name(c"rrun-init");

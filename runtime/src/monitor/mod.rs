@@ -11,12 +11,12 @@ pub use stdio::{Marks, Pipes, pipes, reclaim};
 pub use watch::{Exit, Farewell, NoService, Service, Setup, run};
 
 use plan::Result;
-use std::os::fd::BorrowedFd;
+use std::os::fd::RawFd;
 
-/// Starts a monitor: rrun itself (`exe`, sealed) with `argv`, in a session of its own, inheriting
-/// nothing but `keep` (under the same numbers, to be named in `argv`). Returns its pid.
+/// Starts a monitor: a copy of this process in a session of its own, which runs `run`, with no open file
+/// but `keep`. Returns its pid.
 ///
 /// How the container's start went is read from a pipe among `keep`, see [`Report::receive`].
-pub fn spawn(exe: BorrowedFd<'_>, argv: &[&str], keep: &[BorrowedFd<'_>]) -> Result<i32> {
-    crate::sys::spawn::detached(exe, argv, keep)
+pub fn spawn(keep: &[RawFd], run: impl FnOnce() -> i32) -> Result<i32> {
+    crate::sys::spawn::detached(keep, run)
 }

@@ -177,8 +177,16 @@ fn the_order_that_matters() {
         let clone = at(|s| matches!(s, Step::CloneNamespaces { .. }));
         let sites: Vec<Site> = plan.steps.iter().map(Action::site).collect();
         assert!(sites[..=clone].iter().all(|s| *s == Site::Host));
-        assert!(sites[clone + 1..].iter().all(|s| *s == Site::Child));
-        assert!(at(|s| matches!(s, Step::CreateCgroup { .. })) < clone, "limits come before the process");
+        // What the host makes beside the child, then what the child does.
+        let child = at(|s| *s == Step::ShedInheritance);
+        assert!(sites[clone + 1..child].iter().all(|s| *s == Site::Host));
+        assert!(sites[child..].iter().all(|s| *s == Site::Child));
+        assert!(at(|s| matches!(s, Step::CreateCgroup { .. })) < clone, "it is born in its v2 group");
+        if let Some(join) = plan.steps.iter().position(|s| matches!(s, Step::JoinCgroup { .. })) {
+            assert_eq!(plan.steps[join - 1], Step::AwaitCgroup);
+            let shown = plan.steps.iter().position(|s| matches!(s, Step::MountCgroups { .. })).unwrap();
+            assert!(join < shown && shown < at(|s| *s == Step::PivotRoot));
+        }
         let isolate = at(|s| *s == Step::IsolateMounts);
         let root = at(|s| matches!(s, Step::MountOverlay { .. } | Step::BindRoot { .. }));
         let pivot = at(|s| *s == Step::PivotRoot);

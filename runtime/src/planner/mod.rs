@@ -44,10 +44,12 @@ pub fn plan(spec: &RunSpec, facts: &HostFacts) -> Result<Plan> {
     let mut warnings = Vec::new();
     let mut steps = Vec::with_capacity(48);
     load_apparmor(&spec.process, facts, &mut steps);
-    create_cgroup(spec, facts, &mut steps, &mut warnings);
+    let mut cgroup = create_cgroup(spec, facts, &mut warnings);
+    steps.append(&mut cgroup.before);
     clone(spec, facts, &mut steps);
+    steps.append(&mut cgroup.beside);
     steps.push(Step::ShedInheritance);
-    join(spec, facts, &mut steps);
+    join(spec, &mut steps);
     oom_score(&spec.process, facts, &mut steps, &mut warnings);
     isolate_mounts(spec, &mut steps)?;
     steps.push(match &spec.root {
@@ -61,11 +63,15 @@ pub fn plan(spec: &RunSpec, facts: &HostFacts) -> Result<Plan> {
         Root::Directory { path, .. } => Step::BindRoot { path: path.clone() },
     });
     for m in &spec.mounts {
+        if m.kind == "cgroup" {
+            steps.append(&mut cgroup.enter);
+        }
         steps.push(mount(m, spec, facts)?);
         if m.target == Path::new("/dev") && m.kind == "tmpfs" {
             steps.push(Step::MakeDevices { standard: true, extra: spec.devices.clone() });
         }
     }
+    steps.append(&mut cgroup.enter);
     devices_elsewhere(spec, &mut steps);
     protect_paths(spec, facts, &mut steps);
     steps.push(Step::PivotRoot);
@@ -124,16 +130,42 @@ fn oom_score(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>, warnin
     steps.push(Step::SetOomScore { value });
 }
 
-fn create_cgroup(spec: &RunSpec, facts: &HostFacts, steps: &mut Vec<Step>, warnings: &mut Vec<String>) {
+/// The steps about the container's cgroup, by where they belong.
+#[derive(Default)]
+struct CgroupSteps {
+    /// The v2 group, for the process to be born in.
+    before: Vec<Step>,
+    /// What is only needed in time for the program, made while the child is at its root.
+    beside: Vec<Step>,
+    /// The child's: right before the first mount that shows the group, which is well on the way.
+    enter: Vec<Step>,
+}
+
+fn create_cgroup(spec: &RunSpec, facts: &HostFacts, warnings: &mut Vec<String>) -> CgroupSteps {
+    let path = &spec.cgroup.path;
     let rules = cgroup::rules(&spec.devices, &spec.cgroup.device_rules, spec.cgroup.all_devices);
     let (settings, discarded) = cgroup::settings(&spec.cgroup, &rules, &facts.cgroup);
     warnings.extend(discarded);
-    let path = spec.cgroup.path.clone();
-    let dirs = cgroup::directories(&path, &facts.cgroup);
-    steps.push(Step::CreateCgroup { path: path.clone(), dirs, settings });
-    if let (true, Some(unified)) = (facts.cgroup.is_v2() && !spec.cgroup.all_devices, &facts.cgroup.unified) {
-        steps.push(Step::FilterDevices { dir: unified.root.join(&path), path, rules });
+    let unified = unified(path, facts);
+    let (of_v2, of_v1) = settings.into_iter().partition(|s| unified.as_ref().is_some_and(|u| s.file.starts_with(u)));
+    let create = |dirs, settings| Step::CreateCgroup { path: path.clone(), dirs, settings };
+    let mut steps = CgroupSteps::default();
+    steps.before.extend(unified.clone().map(|dir| create(vec![dir], of_v2)));
+    let v1: Vec<PathBuf> = facts.cgroup.v1.iter().map(|h| h.root.join(path)).collect();
+    if !v1.is_empty() {
+        steps.beside.push(create(v1.clone(), of_v1));
+        steps.enter.extend([Step::AwaitCgroup, Step::JoinCgroup { dirs: v1 }]);
+    } else if let (false, Some(dir)) = (spec.cgroup.all_devices, unified) {
+        steps.beside.push(Step::FilterDevices { dir, path: path.clone(), rules });
     }
+    match &spec.namespaces.cgroup {
+        Namespace::Private => steps.enter.push(Step::UnshareCgroup),
+        Namespace::Path(path) => {
+            steps.enter.push(Step::JoinNamespaces { handles: vec![(Ns::Cgroup, Handle::Path(path.clone()))] });
+        }
+        Namespace::Host => {}
+    }
+    steps
 }
 
 fn unified(path: &Path, facts: &HostFacts) -> Option<PathBuf> {
@@ -158,10 +190,9 @@ fn join_cgroup(path: &Path, facts: &HostFacts, steps: &mut Vec<Step>) {
     }
 }
 
-fn join(spec: &RunSpec, facts: &HostFacts, steps: &mut Vec<Step>) {
+fn join(spec: &RunSpec, steps: &mut Vec<Step>) {
     let n = &spec.namespaces;
-    join_cgroup(&spec.cgroup.path, facts, steps);
-    let wanted = [(Ns::Net, &n.net), (Ns::Ipc, &n.ipc), (Ns::Uts, &n.uts), (Ns::Cgroup, &n.cgroup)];
+    let wanted = [(Ns::Net, &n.net), (Ns::Ipc, &n.ipc), (Ns::Uts, &n.uts)];
     let handles: Vec<(Ns, Handle)> = wanted
         .into_iter()
         .filter_map(|(ns, how)| match how {
@@ -171,9 +202,6 @@ fn join(spec: &RunSpec, facts: &HostFacts, steps: &mut Vec<Step>) {
         .collect();
     if !handles.is_empty() {
         steps.push(Step::JoinNamespaces { handles });
-    }
-    if n.cgroup == Namespace::Private {
-        steps.push(Step::UnshareCgroup);
     }
 }
 

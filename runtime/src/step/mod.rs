@@ -19,7 +19,7 @@ pub enum Step {
     LoadAppArmor {
         parser: PathBuf,
     },
-    /// Host: the group's directories in every hierarchy, then its limits.
+    /// Host: the group's directories in these hierarchies, then its limits.
     CreateCgroup {
         path: PathBuf,
         dirs: Vec<PathBuf>,
@@ -42,6 +42,8 @@ pub enum Step {
     },
     /// Own session, default signals, empty keyring, not traceable.
     ShedInheritance,
+    /// The host makes the v1 groups while the child is at its root.
+    AwaitCgroup,
     /// v1 groups.
     JoinCgroup {
         dirs: Vec<PathBuf>,

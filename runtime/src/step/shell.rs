@@ -128,6 +128,7 @@ pub(super) fn shell(step: &Step) -> Option<String> {
         // A program of its own, a pidfd, a descriptor held: nothing a shell has.
         Step::FilterDevices { .. }
         | Step::JoinPidNamespace { .. }
+        | Step::AwaitCgroup
         | Step::HoldSources { .. }
         | Step::ConnectStdio
         | Step::OpenConsole { .. }

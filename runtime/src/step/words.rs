@@ -11,10 +11,12 @@ impl Action for Step {
     fn line(&self) -> String {
         match self {
             Step::LoadAppArmor { .. } => format!("load AppArmor profile {}", apparmor::DEFAULT),
-            Step::CreateCgroup { path, settings, .. } => {
+            Step::CreateCgroup { path, settings, dirs } => {
                 let limits: Vec<String> = settings.iter().filter_map(limit_words).collect();
                 let limits = if limits.is_empty() { "no limits".into() } else { limits.join(", ") };
-                format!("create cgroup {} ({limits})", path.display())
+                let hierarchies =
+                    if dirs.len() > 1 { format!(" in {} hierarchies", dirs.len()) } else { String::new() };
+                format!("create cgroup {}{hierarchies} ({limits})", path.display())
             }
             Step::FilterDevices { rules, .. } => {
                 format!("let the cgroup use {} kinds of devices, no others", rules.len())
@@ -29,6 +31,7 @@ impl Action for Step {
                 }
             }
             Step::ShedInheritance => "shed what a child inherits: session, signals, keys".into(),
+            Step::AwaitCgroup => "wait until the host has made the cgroup".into(),
             Step::JoinCgroup { dirs } => format!("join the cgroup in {} hierarchies", dirs.len()),
             Step::JoinNamespaces { handles } => {
                 let words: Vec<String> = match handles.split_first() {
@@ -131,7 +134,7 @@ impl Action for Step {
             }
             Step::CreateCgroup { .. } => {
                 "A cgroup counts and limits what a set of processes uses. Limits are files: they are written before \
-                 the first process exists, so that nothing ever runs unlimited."
+                 the program runs, so that it is never unlimited."
             }
             Step::FilterDevices { .. } => {
                 "In cgroup v2 device access has no files: the kernel asks a small BPF program, attached to the \
@@ -148,6 +151,10 @@ impl Action for Step {
             Step::ShedInheritance => {
                 "A child inherits ignored signals, the caller's terminal session and the caller's keyring, none of \
                  which is namespaced. Until exec it must not be traceable either: it still holds the host's files."
+            }
+            Step::AwaitCgroup => {
+                "In cgroup v1 a directory in every hierarchy is made while the child is at its root: that takes both as \
+                 long, and they have two processors."
             }
             Step::JoinCgroup { .. } => {
                 "In cgroup v1 every controller is a hierarchy of its own. The child writes 0, meaning itself, into \
@@ -319,6 +326,7 @@ impl Action for Step {
             Step::JoinPidNamespace { .. }
             | Step::CloneNamespaces { .. }
             | Step::ShedInheritance
+            | Step::AwaitCgroup
             | Step::JoinCgroup { .. }
             | Step::JoinNamespaces { .. }
             | Step::SetOomScore { .. }

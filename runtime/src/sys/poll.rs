@@ -38,7 +38,7 @@ impl Poll {
 
     /// Waits for the first event; `None` waits forever. A signal ends the wait like a timeout.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
-        self.ppoll(timeout, &[])
+        self.ppoll(timeout, None)
     }
 
     /// As [`Poll::wait`], for a wait that is likely to be long: first gives back the free pages of the
@@ -46,18 +46,18 @@ impl Poll {
     /// shared by all, and are mapped again as they are needed, a fault per 64 KiB.
     pub fn wait_idle(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
         memory::trim_heap();
-        self.ppoll(timeout, &memory::program())
+        self.ppoll(timeout, Some(&memory::program()))
     }
 
     /// One function and one way into the kernel, so that an idle process has two pieces of code mapped.
-    fn ppoll(&mut self, timeout: Option<Duration>, forget: &[memory::Segment]) -> Result<(), Errno> {
+    fn ppoll(&mut self, timeout: Option<Duration>, forget: Option<&memory::Program>) -> Result<(), Errno> {
         let mut spec = timeout.map(|t| libc::timespec {
             tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(t.subsec_nanos()),
         });
         let time = spec.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
         let (set, length) = (self.set.as_mut_ptr(), self.set.len());
-        for segment in forget {
+        for segment in forget.iter().flat_map(|program| program.clean()) {
             // SAFETY: MADV_DONTNEED on a private, unmodified mapping of a file only makes the next access
             // read the same bytes again; this very code included.
             unsafe {

@@ -2,8 +2,7 @@
 
 use super::spawn::exit_now;
 use rustix::io::{Errno, Result};
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Reset handled signals to their default in the child (ignored ones stay ignored).
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -28,7 +27,7 @@ struct CloneArgs {
 }
 
 /// Ends the child if its function unwinds: the frames above belong to the parent's story.
-struct NeverReturn;
+pub(super) struct NeverReturn;
 
 impl Drop for NeverReturn {
     fn drop(&mut self) {
@@ -133,11 +132,23 @@ fn plain_fork() -> Result<Option<i32>> {
     }
 }
 
-/// Closes every descriptor from `first` on, whoever owned it: only for a process that is about to
-/// do nothing but wait and end.
-pub fn close_from(first: u32) {
-    // SAFETY: close_range passes no memory; the caller uses none of the descriptors any more.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+/// Closes every descriptor above stderr but `keep`, whoever owned it: only for a copy of a process, which
+/// never returns to the frames of those owners.
+pub fn close_all_but(keep: &mut [RawFd]) {
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep.iter().map(|fd| fd.unsigned_abs()).filter(|fd| *fd > 2) {
+        close_range(first, fd - 1);
+        first = fd + 1;
+    }
+    close_range(first, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    if first <= last {
+        // SAFETY: close_range passes no memory; the caller uses none of the descriptors any more.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
 }
 
 /// Replaces what `/proc/self/cmdline` and `environ` show by `title`: they are those of the process
@@ -148,15 +159,18 @@ pub fn retitle(title: &str) {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let bounds: Vec<usize> = after_name.split_whitespace().skip(45).take(4).filter_map(|n| n.parse().ok()).collect();
     let [args, args_end, env, env_end] = bounds[..] else { return };
-    if args == 0 || args >= args_end || args_end > env || env > env_end {
-        return;
+    for (begin, end, text) in [(args, args_end, title), (env, env_end, "")] {
+        if begin == 0 || begin >= end {
+            continue;
+        }
+        // SAFETY: our own, private, writable memory: the kernel put arguments and environment onto the
+        // stack at exec, or `seal` showed it a title on the heap. Nothing reads either after this
+        // (the process only waits and ends).
+        let area = unsafe { std::slice::from_raw_parts_mut(begin as *mut u8, end - begin) };
+        area.fill(0);
+        let shown = text.len().min(area.len() - 1);
+        area[..shown].copy_from_slice(&text.as_bytes()[..shown]);
     }
-    // SAFETY: the kernel put arguments and environment into this part of our own, private, writable
-    // stack at exec; nothing reads either after this (the process only waits and ends).
-    let area = unsafe { std::slice::from_raw_parts_mut(args as *mut u8, env_end - args) };
-    area.fill(0);
-    let shown = title.len().min(args_end - args - 1);
-    area[..shown].copy_from_slice(&title.as_bytes()[..shown]);
 }
 
 /// Leaves the calling thread's namespaces of these kinds (`CLONE_NEW*`) for new ones.
@@ -166,29 +180,11 @@ pub fn unshare(namespaces: rustix::thread::UnshareFlags) -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(namespaces) }
 }
 
-/// Executes the file behind `exe` itself, whatever its path is by now.
-pub fn execveat(exe: impl AsFd, argv: &[&CStr], envp: &[&CStr]) -> Errno {
-    let args: Vec<_> = argv.iter().map(|a| a.as_ptr()).chain([std::ptr::null()]).collect();
-    let env: Vec<_> = envp.iter().map(|e| e.as_ptr()).chain([std::ptr::null()]).collect();
-    // SAFETY: both arrays end in null and their strings outlive the call, which does not return on
-    // success.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            exe.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            args.as_ptr(),
-            env.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        );
-    }
-    super::errno()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::process::{WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
 
     #[test]
     fn a_child_runs_and_is_waited_for_by_its_pidfd() {
