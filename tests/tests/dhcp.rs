@@ -2,6 +2,7 @@
 
 use rrun_tests::Host;
 use rrun_tests::host::eventually;
+use rrun_tests::kernel::lacks;
 use rrun_tests::peer::{call, serve};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -183,6 +184,32 @@ fn leases_are_renewed_and_a_changed_mind_is_followed() {
     host.ok(&["rm", "-f", "web"]);
     server.says(&["DHCPRELEASE", &moved], 1);
     unplug(&host);
+}
+
+#[test]
+fn macvlan_containers_are_the_servers_clients_too() {
+    if lacks(&["macvlan"]) {
+        return;
+    }
+    let host = Host::new().with_lan();
+    host.neighbour(&format!(
+        "ip link add dh0 type veth peer name up0 netns {}; ip addr add 10.44.0.1/24 dev dh0; ip link set dh0 up",
+        host.holder_pid()
+    ));
+    host.sh("ip link set up0 up");
+    host.ok(&["network", "create", "-d", "macvlan", "-o", "parent=up0", "--ipam-driver", "dhcp", "lan"]);
+    let server = Server::start(&host, "10.44.0.50,10.44.0.99", 2);
+    serve(&host, &["--network", "lan", "--name", "own"], 80, "own");
+    let ip = host.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.lan.IPAddress}}", "own"]);
+    assert_eq!(address(&host, "own"), format!("{ip}/24"));
+    assert_eq!(default_route(&host, "own"), "default via 10.44.0.1 dev eth0");
+    assert_eq!(host.neighbour(&call(&ip, 80)), "own 10.44.0.1");
+    server.says(&["DHCPACK", &ip], 2);
+    assert_eq!(server.count(&["DHCPDISCOVER"]), 1, "renewed");
+    host.ok(&["rm", "-f", "own"]);
+    server.says(&["DHCPRELEASE", &ip], 1);
+    host.ok(&["network", "rm", "lan"]);
+    host.sh("ip link del up0");
 }
 
 #[test]

@@ -184,6 +184,15 @@ fn a_container_made_anew_under_its_name_keeps_its_mac() {
     assert_ne!(on(&host, "other", "n", "MacAddress"), mac);
     let text = inside(&host, "web", "cat /sys/class/net/eth0/address");
     assert_eq!(text, mac);
+    // One that was renamed while it runs has still the address of its old name: the heir gets another.
+    host.ok(&["rename", "web", "former"]);
+    sleeper(&host, &["--network", "n", "--name", "web"]);
+    let heir = on(&host, "web", "n", "MacAddress");
+    assert_eq!(on(&host, "former", "n", "MacAddress"), mac);
+    assert_ne!(heir, mac, "no two stations with one address");
+    host.ok(&["exec", "web", "ping", "-c1", "-W5", "former"]);
+    host.ok(&["rm", "-f", "web"]);
+    host.ok(&["rename", "former", "web"]);
     // `network connect` can say another one.
     host.ok(&["network", "create", "m"]);
     host.ok(&["network", "connect", "--mac-address", "02:42:00:00:00:77", "m", "web"]);

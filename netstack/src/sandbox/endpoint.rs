@@ -8,7 +8,7 @@ use crate::model::{Endpoint, EndpointConfig, Network, Pool};
 use crate::networks::vlan::is_vlan;
 use crate::networks::{BridgeOptions, GatewayMode, Netstack, VERSION, VlanOptions, is_predefined, random_hex};
 use crate::nl::Socket;
-use plan::{Error, Kind, Result};
+use plan::{Error, Kind, Result, ResultExt};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,10 @@ pub(crate) fn decide(
         refuse_second(netstack, network, request)?;
     }
     let wanted = request::wanted(network, config)?;
-    let mac = request::mac(network, config, &request.container_name)?;
+    let mut mac = request::mac(network, config, &request.container_name)?;
+    if config.mac.is_none() && is_anothers(netstack, network, request, mac)? {
+        mac = request::mac(network, config, &request.container_id)?;
+    }
     let ifname = request::ifname(config, prefix, taken_ifnames)?;
     let host_ifname = match vlan {
         Some(_) => String::new(),
@@ -135,6 +138,26 @@ pub(crate) fn decide(
         shim: vlan.and_then(|v| v.shim_name(&network.id)),
     };
     Ok((endpoint, mac))
+}
+
+/// There while a running container has been renamed on this network since the machine booted.
+fn renamed(state: &Path, network_id: &str) -> PathBuf {
+    state.join("networks").join(network_id).join("renamed")
+}
+
+/// A container was renamed while it ran: its MAC address is still that of its old name.
+pub(crate) fn note_rename(state: &Path, network_id: &str) -> Result<()> {
+    let path = renamed(state, network_id);
+    std::fs::write(&path, "").doing(|| format!("write {}", path.display()))
+}
+
+/// Has a neighbour this MAC address, because it had our name when it started?
+fn is_anothers(netstack: &Netstack, network: &Network, request: &SandboxRequest, mac: [u8; 6]) -> Result<bool> {
+    if !renamed(&netstack.state, &network.id).exists() {
+        return Ok(false);
+    }
+    let text = crate::step::mac_text(&mac);
+    Ok(netstack.endpoints(network)?.iter().any(|e| e.mac == text && e.container_id != request.container_id))
 }
 
 /// What to ask the network's own server for.

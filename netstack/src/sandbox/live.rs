@@ -363,6 +363,7 @@ impl Netstack {
             e.container_name = new.to_string();
             e.dns_names.iter_mut().filter(|name| *name == old).for_each(|name| *name = new.to_string());
             write_json(&endpoint::record(&self.state, &e.network_id, container_id), &e)?;
+            endpoint::note_rename(&self.state, &e.network_id)?;
         }
         Ok(())
     }
