@@ -38,6 +38,9 @@ pub struct NetworkConfig {
     /// Host address of `-p` without one. Unset: all addresses.
     #[serde(alias = "default_bind", alias = "ip")]
     pub default_bind: Option<IpAddr>,
+    /// Keep the names of running containers in the host's /etc/hosts.
+    #[serde(alias = "host_names")]
+    pub host_names: bool,
     /// By driver: options for networks made without them.
     #[serde(alias = "default_network_opts")]
     pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
@@ -84,6 +87,7 @@ impl NetworkConfig {
         netstack::networks::Config {
             default_pools: self.default_address_pools.iter().map(|p| (p.base, p.size)).collect(),
             default_bind: self.default_bind,
+            host_names: self.host_names,
             default_opts: self.default_network_opts.clone(),
             containers: crate::container::endpoint_configs,
             bridge: netstack::networks::DefaultBridge {

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod egress;
 pub mod files;
 pub mod firewall;
+pub mod hostnames;
 pub mod ipam;
 pub mod model;
 pub mod networks;

@@ -129,6 +129,9 @@ pub struct NetworkCreateArgs {
     /// Address of the gateway (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     pub gateway: Vec<String>,
+    /// DNS server that the network's containers ask, instead of the host's (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<String>,
     /// Address never to give out (repeatable)
     #[arg(long, value_name = "NAME=ADDRESS")]
     pub aux_address: Vec<String>,

@@ -200,6 +200,7 @@ fn finish(ctx: &Context, id: &str) -> Result<()> {
     if unwritten {
         ctx.netstack().sweep()?;
     }
+    ctx.netstack().export_names()?;
     workers::forget(ctx, id)
 }
 

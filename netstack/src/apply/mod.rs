@@ -99,6 +99,7 @@ impl SandboxPlan {
                 let endpoint = self.endpoints.iter().find(|e| e.network == *network);
                 endpoint.map_or(Ok(()), |e| write_json(path, e))
             }
+            Step::ExportNames => self.netstack.export_names(),
             Step::HardenInterface { .. }
             | Step::TuneInterface { .. }
             | Step::LoopbackUp

@@ -16,6 +16,8 @@ pub struct Config {
     pub default_pools: Vec<(IpNetwork, u8)>,
     /// The host address that `-p` without one binds; `None`: all of them.
     pub default_bind: Option<IpAddr>,
+    /// The host knows its containers by name ([`super::Netstack::export_names`]).
+    pub host_names: bool,
     /// Of each driver: options that `network create` adds when they are not given.
     pub default_opts: BTreeMap<String, BTreeMap<String, String>>,
     pub bridge: DefaultBridge,
@@ -28,6 +30,7 @@ impl Default for Config {
         Config {
             default_pools: Vec::new(),
             default_bind: None,
+            host_names: false,
             default_opts: BTreeMap::new(),
             bridge: DefaultBridge::default(),
             containers: |_| Vec::new(),

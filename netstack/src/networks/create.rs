@@ -127,7 +127,7 @@ impl Netstack {
             ipam: request.ipam,
             config_only: false,
             config_from: request.config_from.unwrap_or_default(),
-            dns: Vec::new(),
+            dns: request.dns,
             routes,
             inherited_mtu,
             extra,

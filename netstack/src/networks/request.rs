@@ -38,6 +38,8 @@ pub struct NetworkRequest {
     /// Only settings, for others to take with `config_from`.
     pub config_only: bool,
     pub config_from: Option<String>,
+    /// Asked by its containers' resolvers instead of the host's servers.
+    pub dns: Vec<IpAddr>,
 }
 
 /// "Any subnet of this size": is it IPv6, and the prefix length.
@@ -71,6 +73,7 @@ impl Default for NetworkRequest {
             scope: String::new(),
             config_only: false,
             config_from: None,
+            dns: Vec::new(),
         }
     }
 }

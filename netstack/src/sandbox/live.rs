@@ -148,6 +148,7 @@ impl Sandbox {
             }
             None => {}
         }
+        self.netstack.export_names()?;
         self.rewrite_files(&before)
     }
 
@@ -201,14 +202,6 @@ impl Sandbox {
     /// What its resolver has done; `None` without one.
     pub fn dns_counters(&self) -> Option<dns::Counters> {
         self.resolver.as_ref().map(dns::Server::counters)
-    }
-
-    /// What its health check has found, for the resolvers of its neighbours ([`Endpoint::health`]).
-    pub fn set_health(&self, health: &str) -> Result<()> {
-        self.netstack.endpoints_of(&self.request.container_id)?.into_iter().try_for_each(|mut e| {
-            e.health = Some(health.to_string());
-            write_json(&endpoint::record(&self.netstack.state, &e.network_id, &e.container_id), &e)
-        })
     }
 
     /// The networks whose names it may ask for. The default bridge has none.
@@ -274,6 +267,7 @@ impl Sandbox {
                 false => self.netstack.forget_endpoint(e),
             });
         }
+        note(self.netstack.export_names());
         // Nothing was deleted on a socket that published nothing: closing it is free.
         let nft = self.nft.take().filter(|_| !self.elements.is_empty());
         Closed { failures, nft }
@@ -342,6 +336,15 @@ impl Netstack {
         };
         sandbox.refresh()?;
         Ok(sandbox)
+    }
+
+    /// What a container's health check has found ([`Endpoint::health`]), for the resolvers of its
+    /// neighbours.
+    pub fn note_health(&self, container_id: &str, health: &str) -> Result<()> {
+        self.endpoints_of(container_id)?.into_iter().try_for_each(|mut e| {
+            e.health = Some(health.to_string());
+            write_json(&endpoint::record(&self.state, &e.network_id, container_id), &e)
+        })
     }
 
     /// The endpoints of one container, in order of their interfaces. One look into each network.

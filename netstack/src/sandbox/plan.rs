@@ -13,6 +13,7 @@ use crate::networks::{BridgeOptions, Netstack, VlanOptions, automatic, is_predef
 use crate::nl::Socket;
 use crate::publish::{self, Ports};
 use crate::rate::Rate;
+use crate::step::Step;
 use plan::{Error, Result};
 use std::net::IpAddr;
 
@@ -66,7 +67,8 @@ impl Netstack {
         let files = self.files(request, &endpoints, dns);
         let egress = request.egress.as_ref();
         let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns, egress, rate: request.rate };
-        let steps = compose(&networks, &endpoints, &macs, &bindings, own);
+        let mut steps = compose(&networks, &endpoints, &macs, &bindings, own);
+        steps.extend(self.config.host_names.then_some(Step::ExportNames));
         let mut plan = SandboxPlan::of_steps(self, request, steps);
         warnings.extend(ports.iter().flat_map(|p| p.warnings.clone()));
         if bindings.is_empty() && !request.ports.is_empty() {

@@ -12,6 +12,7 @@ pub use upper::{Shim, UpperDevice};
 use crate::dhcp::Dhcp;
 use crate::egress::{self, Policy};
 use crate::firewall::Element;
+use crate::hostnames;
 use crate::model::{PortBinding, Proto};
 use crate::networks::vlan::Parent;
 use crate::rate;
@@ -139,6 +140,8 @@ pub enum Step {
         network: String,
         names: Vec<String>,
     },
+    /// `host-names`: the host's own /etc/hosts follows.
+    ExportNames,
 }
 
 /// A pair of interfaces: `host` on `bridge`, `peer` born in the container.
@@ -290,6 +293,7 @@ impl Action for Step {
                     .collect();
                 format!("publish {}", what.join(", "))
             }
+            Step::ExportNames => format!("tell the host the container's name, in {}", hostnames::HOSTS),
             Step::DnsRecord { network, names, .. } => {
                 format!("let others on network {network} find it as {}", list(names))
             }
@@ -419,6 +423,10 @@ impl Action for Step {
                  destination once per connection and remembers it. No proxy copies bytes, so the \
                  server sees the client's own address."
             }
+            Step::ExportNames => {
+                "Every program on the host reads this file. A marked block in it is written from the \
+                 records of all running containers, whenever one comes or goes; the rest is not touched."
+            }
             Step::DnsRecord { .. } => {
                 "The record of the endpoint is a file. The resolvers of the other containers on \
                  the network read it, and so does network inspect."
@@ -508,7 +516,7 @@ impl Action for Step {
                 ))
             }
             Step::RestrictEgress(policy) => Some(format!("ip netns exec \"$NETNS\" nft '{}'", egress::script(policy))),
-            Step::DnsRecord { .. } => None,
+            Step::DnsRecord { .. } | Step::ExportNames => None,
         }
     }
 
@@ -528,6 +536,7 @@ impl Action for Step {
             | Step::HostRoute { .. }
             | Step::Publish { .. }
             | Step::LimitRate { inside: false, .. }
+            | Step::ExportNames
             | Step::DnsRecord { .. } => Site::Host,
             Step::HardenInterface { .. }
             | Step::TuneInterface { .. }
@@ -556,6 +565,8 @@ impl Action for Step {
             | Step::EnsureFirewall
             | Step::EnsureParent { .. }
             | Step::EnsureShim(_)
+            // Whoever takes the record away writes the names anew.
+            | Step::ExportNames
             | Step::AdmitNetwork { .. } => Undo::Nothing,
             Step::HostRoute { ip, shim, .. } => {
                 Undo::Remove(vec![HostThing::Route { destination: *ip, device: shim.clone() }])

@@ -6,7 +6,8 @@
 //!     dnspeer flood SERVER NAME SECONDS answers per second
 //!
 //! A RECORD is `NAME=ADDRESS[,ADDRESS…]/TTL`, `NAME=many/TTL` (200 addresses: too many for a
-//! datagram), or one of `silent`, `refuse`. Other names do not exist, for 30 s.
+//! datagram), or one of `silent`, `refuse`, `slow` (a fifth of a
+//! second late). Other names do not exist, for 30 s.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -152,6 +153,9 @@ fn reply(q: &[u8], records: &[String], how: &str) -> Option<Vec<u8>> {
     r[6..12].fill(0);
     if records.iter().any(|r| r == "silent") {
         return None;
+    }
+    if records.iter().any(|r| r == "slow") {
+        std::thread::sleep(Duration::from_millis(200));
     }
     if records.iter().any(|r| r == "refuse") {
         r[3] |= 5;

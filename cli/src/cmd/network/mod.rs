@@ -8,6 +8,7 @@ mod update;
 use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkExistsArgs, NetworkInspectArgs, NetworkRmArgs};
 use crate::context::Context;
 use crate::render::{self, template};
+use netstack::files;
 use netstack::model::Ipam;
 use netstack::networks::NetworkRequest;
 use plan::{Error, Kind, Result};
@@ -65,6 +66,7 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         scope: args.scope.clone(),
         config_only: args.config_only,
         config_from: args.config_from.clone(),
+        dns: args.dns.iter().map(|d| files::parse_dns(d)).collect::<Result<_>>()?,
     })?;
     if let Err(e) = netstack.set_up(&network) {
         // Nothing half-made: without its bridge the network is not there.
