@@ -268,6 +268,33 @@ fn names_are_answered_again_after_the_monitor_was_killed() {
     }
 }
 
+#[test]
+fn shared_names_lead_past_the_unhealthy() {
+    let host = host_with(&[]);
+    sleeper(&host, "cc", &["--network", "n"]);
+    let check = ["--health-cmd", "test ! -e /sick", "--health-interval", "50ms", "--health-retries", "1"];
+    for name in ["one", "two"] {
+        let flags = ["run", "-d", "--network", "n", "--network-alias", "pool", "--name", name];
+        host.ok(&[&flags[..], &check, &["busybox", "sleep", "1000"]].concat());
+    }
+    let count = |name: &str| ask(&host, "cc", name, "A", &[]).split(' ').count() - 1;
+    let becomes = |name: &str, health: &str| {
+        eventually(health, || (host.ok(&["inspect", "-f", "{{.State.Health.Status}}", name]) == health).then_some(()));
+    };
+    assert_eq!(count("pool"), 2, "one that is starting counts");
+    becomes("one", "healthy");
+    host.ok(&["exec", "one", "touch", "/sick"]);
+    becomes("one", "unhealthy");
+    eventually("the sick one is left out", || (count("pool") == 1).then_some(()));
+    let two = host.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.n.IPAddress}}", "two"]);
+    assert_eq!(ask(&host, "cc", "pool", "A", &[]), format!("NOERROR {two}/1"));
+    assert_eq!(count("one"), 1, "its own name is still its own");
+    host.ok(&["exec", "two", "touch", "/sick"]);
+    eventually("all are sick: any is better than none", || (count("pool") == 2).then_some(()));
+    host.ok(&["exec", "one", "rm", "/sick"]);
+    eventually("the first has recovered", || (count("pool") == 1).then_some(()));
+}
+
 /// An /etc of the host's own, so that the machine's is not touched.
 fn own_etc(host: &Host, config: &str) -> impl Fn() -> String {
     let dir = host.dir.display();

@@ -204,6 +204,14 @@ impl Sandbox {
         self.resolver.as_ref().map(dns::Server::counters)
     }
 
+    /// What its health check has found, for the resolvers of its neighbours ([`Endpoint::health`]).
+    pub fn set_health(&self, health: &str) -> Result<()> {
+        self.netstack.endpoints_of(&self.request.container_id)?.into_iter().try_for_each(|mut e| {
+            e.health = Some(health.to_string());
+            write_json(&endpoint::record(&self.netstack.state, &e.network_id, &e.container_id), &e)
+        })
+    }
+
     /// The networks whose names it may ask for. The default bridge has none.
     fn shared(&self) -> Vec<SharedNetwork> {
         self.endpoints
@@ -336,15 +344,6 @@ impl Netstack {
         };
         sandbox.refresh()?;
         Ok(sandbox)
-    }
-
-    /// What a container's health check has found ([`Endpoint::health`]), for the resolvers of its
-    /// neighbours.
-    pub fn note_health(&self, container_id: &str, health: &str) -> Result<()> {
-        self.endpoints_of(container_id)?.into_iter().try_for_each(|mut e| {
-            e.health = Some(health.to_string());
-            write_json(&endpoint::record(&self.state, &e.network_id, container_id), &e)
-        })
     }
 
     /// The endpoints of one container, in order of their interfaces. One look into each network.
