@@ -2,9 +2,10 @@
 # What rrun needs from the distribution (Debian or Ubuntu), installed once; used by vagrant/try.sh,
 # tests/run.sh, .ci/run and the VM alike.
 #
-#   vagrant/provision.sh          to build and run rrun
-#   vagrant/provision.sh tests    also what its tests need
-#   vagrant/provision.sh vm       also what vagrant/vm.sh needs to build and boot the VM
+#   vagrant/provision.sh            to build and run rrun
+#   vagrant/provision.sh tests      also what its tests need
+#   vagrant/provision.sh vm         also what vagrant/vm.sh needs to build and boot the VM
+#   vagrant/provision.sh toolchain  also Rust, for this user, if there is none (several words: all of it)
 #   vagrant/provision.sh print guest    installs nothing: the packages that go into the VM
 set -euo pipefail
 
@@ -37,13 +38,19 @@ guest_packages=(
 )
 
 packages=("${build_packages[@]}" "${run_packages[@]}")
-case "$*" in
-  "") ;;
-  tests) packages+=("${test_packages[@]}") ;;
-  vm) packages+=("${vm_packages[@]}") ;;
-  "print guest") printf '%s\n' "${run_packages[@]}" "${test_packages[@]}" "${guest_packages[@]}"; exit ;;
-  *) echo "usage: $0 [tests|vm|print guest]" >&2; exit 2 ;;
-esac
+toolchain=
+if [ "$*" = "print guest" ]; then
+  printf '%s\n' "${run_packages[@]}" "${test_packages[@]}" "${guest_packages[@]}"
+  exit
+fi
+for what in "$@"; do
+  case $what in
+    tests) packages+=("${test_packages[@]}") ;;
+    vm) packages+=("${vm_packages[@]}") ;;
+    toolchain) toolchain=yes packages+=(curl) ;;
+    *) echo "usage: $0 [tests|vm|toolchain]... | print guest" >&2; exit 2 ;;
+  esac
+done
 
 sudo=()
 [ "$(id -u)" = 0 ] || sudo=(sudo)
@@ -62,6 +69,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 PATH=$PATH:$HOME/.cargo/bin
+if [ -n "$toolchain" ] && ! command -v cargo >/dev/null; then
+  # Debian 12 has a cargo, but not one that is new enough.
+  echo "installing Rust with rustup"
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --quiet --profile minimal --component rustfmt,clippy
+fi
 command -v cargo >/dev/null || {
   echo "no Rust toolchain: install one with rustup (cargo 1.91 or newer), then run this again" >&2
   exit 1

@@ -67,7 +67,9 @@ reboots() {
   machine_ssh /opt/rrun/bin/reboot after-power-cut
 }
 
-command=${1:-}
+# One function, so that bash has read it all before the first line runs, whatever becomes of the file.
+main() {
+local command=${1:-} names code filters
 [ $# = 0 ] || shift
 case $command in
   test | reboot | ci | run | up | build) vagrant/provision.sh vm; vagrant/vm/image.sh "$image" ;;
@@ -123,3 +125,6 @@ case $command in
   -h | --help | help) usage 0 ;;
   *) usage 2 >&2 ;;
 esac
+}
+main "$@"
+exit

@@ -59,6 +59,7 @@ machine_qemu() {
     -device virtio-net-pci,netdev=n0,romfile= -device virtio-rng-pci \
     -serial file:"$run/serial.log" -monitor none </dev/null >"$run/qemu.log" 2>&1 9>&- &
   echo $! >"$run/pid"
+  disown # its end is no news for this shell
 }
 
 # machine_wait N: until the VM has said N times since its start that it is up.
