@@ -128,7 +128,12 @@ impl Netstack {
         }
         done.extend(self.restore_elements(&mut nft)?);
         for network in &in_use {
-            let bridge = BridgeOptions::of(network).bridge_name(&network.id);
+            let options = BridgeOptions::of(network);
+            let bridge = options.bridge_name(&network.id);
+            if options.unmanaged && route.ifindex(&bridge)?.is_none() {
+                // Nobody but its owner can make it.
+                continue;
+            }
             if route.ifindex(&bridge)?.is_some() {
                 done.extend(apply::mend_bridge(&mut route, network)?);
             } else if apply::create_bridge(&mut route, network)? {
@@ -311,7 +316,9 @@ impl Netstack {
             return Ok(());
         }
         let mut nft = Socket::netfilter()?;
-        let facts = self.observe_bridge(network, &route, &mut nft)?;
+        let mut facts = self.observe_bridge(network, &route, &mut nft)?;
+        // A bridge that was there before lacks what this network adds to it.
+        facts.bridge &= network.adopted_bridge().is_none();
         for step in bridge::prepare(network, facts) {
             match step {
                 Step::EnableForwarding { ipv6 } => apply::enable_forwarding(ipv6)?,

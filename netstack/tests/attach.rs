@@ -246,6 +246,39 @@ fn a_flushed_firewall_and_a_deleted_bridge_come_back() {
     });
 }
 
+#[test]
+fn what_a_bridge_and_its_sets_lose_comes_back() {
+    on_a_host("mend", |host| {
+        host.network("front", |r| {
+            r.enable_ipv6 = Some(true);
+            for (key, value) in [("host_ipv4", LAN_HOST), ("gateway_mode_ipv6", "routed"), ("mtu", "1400")] {
+                r.options.insert(key.into(), value.into());
+            }
+        });
+        let web = host.start("aaa", &["front"], &["8080:80"]);
+        web.serve(80);
+        let bridge = format!("br-{}", &host.net.network("front").unwrap().id[..12]);
+        let before = fingerprint();
+        let repair = || host.net.repair(|_| None).unwrap();
+        assert_eq!(repair(), Vec::<String>::new(), "nothing to do");
+        for set in ["outbound4", "no_direct4", "routed6", "open6"] {
+            let kind = if set == "outbound4" { "map" } else { "set" };
+            command("nft", &["flush", kind, "inet", "rrun", set]);
+            assert_eq!(repair().len(), 1, "{set}");
+            assert!(settled_fingerprint(1) == before, "{set}");
+        }
+        command("ip", &["addr", "flush", "dev", &bridge, "scope", "global"]);
+        let done = repair();
+        assert_eq!(done.len(), 2, "an address a family: {done:?}");
+        command("ip", &["link", "set", &bridge, "down"]);
+        assert!(repair().iter().any(|l| l.ends_with("was down")));
+        assert_eq!(ask(&host.lan, LAN_HOST, 8080), answer(LAN_NEIGHBOUR));
+        assert!(settled_fingerprint(1) == before);
+        assert_eq!(repair(), Vec::<String>::new());
+        host.stop(web);
+    });
+}
+
 fn now(host: &Host, live: usize) -> (String, Vec<String>) {
     (settled_fingerprint(live), files(&host.state))
 }

@@ -12,6 +12,8 @@ const PROBES: &[(&str, &str)] = &[
     ("vxlan", "ip link add probe type vxlan id 2 dstport 4789"),
     ("tbf", "ip link set lo up; tc qdisc add dev lo root tbf rate 1mbit burst 16kb limit 32kb"),
     ("wireguard", "ip link add probe type wireguard"),
+    ("bridge-vlan", "ip link add probe type bridge vlan_filtering 1"),
+    ("vrf", "ip link add probe type vrf table 100"),
     ("AppArmor", "test -e /sys/kernel/security/apparmor/profiles"),
 ];
 

@@ -39,6 +39,9 @@ impl Facts {
 pub fn prepare(network: &Network, facts: Facts) -> Vec<Step> {
     let options = BridgeOptions::of(network);
     let mut steps = Vec::new();
+    if options.unmanaged {
+        return steps;
+    }
     if !facts.bridge {
         if network.enable_ipv4 && !facts.forwards4 {
             steps.push(Step::EnableForwarding { ipv6: false });
