@@ -10,6 +10,7 @@ pub mod dns;
 pub mod fixture;
 pub mod host;
 pub mod kernel;
+pub mod lan;
 pub mod peer;
 
 pub use host::{Host, Ran};

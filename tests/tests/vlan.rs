@@ -1,17 +1,12 @@
-//! macvlan and ipvlan networks: containers as machines of their own on the host's LAN.
+//! macvlan networks, and what ipvlan shares with them: containers as machines of their own on the host's LAN.
 //!
 //! The LAN is a cable to a neighbour; `lan0`, the host's end of it, is the parent.
 
 use rrun_tests::Host;
 use rrun_tests::host::{HOST_LAN, HOST_LAN6, NEIGHBOUR, NEIGHBOUR6, eventually};
 use rrun_tests::kernel::lacks;
+use rrun_tests::lan::{LAN6, RANGE, SUBNET, create, endpoint, inspect, is_gone, link_of};
 use rrun_tests::peer::{PROGRAM, Server, call, call_inside, mount, serve, serve_as};
-use serde_json::Value;
-
-const SUBNET: &str = "198.51.100.0/24";
-const RANGE: &str = "198.51.100.64/26";
-const LAN6: [&str; 7] =
-    ["--ipv6", "--subnet", "2001:db8:51::/64", "--ip-range", "2001:db8:51::100/120", "--gateway", NEIGHBOUR6];
 
 /// A host with a LAN and a network `lan` of this driver on it.
 fn on_lan(driver: &str, options: &[&str]) -> Host {
@@ -23,34 +18,6 @@ fn on_lan(driver: &str, options: &[&str]) -> Host {
         &[&["--subnet", SUBNET, "--ip-range", RANGE, "--gateway", NEIGHBOUR, "-o", "parent=lan0"], options].concat(),
     );
     host
-}
-
-#[track_caller]
-fn create(host: &Host, driver: &str, name: &str, options: &[&str]) -> String {
-    host.ok(&[&["network", "create", "-d", driver], options, &[name]].concat())
-}
-
-#[track_caller]
-fn inspect(host: &Host, name: &str) -> Value {
-    serde_json::from_str::<Value>(&host.ok(&["network", "inspect", name])).expect("JSON")[0].clone()
-}
-
-#[track_caller]
-fn endpoint(host: &Host, container: &str, network: &str, field: &str) -> String {
-    host.ok(&["inspect", "-f", &format!("{{{{.NetworkSettings.Networks.{network}.{field}}}}}"), container])
-}
-
-/// `ip -j -d link show` of an interface inside a running container.
-#[track_caller]
-fn link_of(host: &Host, container: &str, ifname: &str) -> Value {
-    let pid = host.ok(&["inspect", "-f", "{{.State.Pid}}", container]);
-    let text = host.sh(&format!("nsenter -t {pid} -n ip -j -d link show {ifname}"));
-    serde_json::from_str::<Value>(&text).expect("ip prints JSON")[0].clone()
-}
-
-#[track_caller]
-fn is_gone(host: &Host, link: &str) {
-    assert_ne!(host.try_sh(&format!("ip link show {link}")).code, 0, "{link} is still there");
 }
 
 /// Everything that a macvlan in mode bridge is: its own machine on the LAN, siblings and all.
