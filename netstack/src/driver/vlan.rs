@@ -84,3 +84,99 @@ pub fn host_routes(network: &Network, endpoint: &Endpoint) -> Vec<Step> {
 pub fn own_mac(kind: Upper) -> bool {
     matches!(kind, Upper::Macvlan(_)) && !kind.is_exclusive()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::tests::endpoint;
+    use plan::Action;
+    use std::collections::BTreeMap;
+
+    fn network(driver: &str, options: &[(&str, &str)], extra: &[&str]) -> Network {
+        let pool = crate::model::Pool {
+            subnet: "10.5.0.0/24".parse().unwrap(),
+            ip_range: None,
+            gateway: None,
+            aux: BTreeMap::from([(HOST.to_string(), "10.5.0.254".parse().unwrap())]),
+        };
+        Network {
+            id: format!("{:0<64}", "feed"),
+            name: "lan".into(),
+            driver: driver.into(),
+            pools: vec![pool],
+            options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            extra: extra.iter().map(|k| (k.to_string(), true.into())).collect(),
+            ..Network::default()
+        }
+    }
+
+    fn words(steps: &[Step]) -> String {
+        steps.iter().map(|s| format!("{}\n{}\n", s.line(), s.shell().unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn a_tagged_parent_and_a_shim_are_made_where_they_lack() {
+        let net = network("macvlan", &[("parent", "eth0.50"), ("host_access", "true")], &["made_parent"]);
+        let steps = prepare(&net, Facts::default());
+        let text = words(&steps);
+        for line in [
+            "create eth0.50, eth0 with VLAN tag 50, the parent of network lan",
+            "ip link add link eth0 name eth0.50 type vlan id 50",
+            "net.ipv6.conf.eth0/50.addr_gen_mode=1",
+            "create hs-feed00000000 on top of eth0.50, the host's own place on network lan, with 10.5.0.254",
+            "ip addr add 10.5.0.254/32 dev hs-feed00000000",
+            "net.ipv4.conf.hs-feed00000000.arp_filter=1 net.ipv6.conf.hs-feed00000000.disable_ipv6=1",
+        ] {
+            assert!(text.contains(line), "{line} not in\n{text}");
+        }
+        assert!(steps.iter().all(|s| s.why().len() > 40 && s.undo() == plan::Undo::Nothing));
+        assert_eq!(prepare(&net, Facts { parent: true, shim: true }), []);
+        // Somebody else's: not ours to make.
+        assert_eq!(
+            prepare(&network("macvlan", &[("parent", "eth0.50")], &[]), Facts { parent: false, shim: true }),
+            []
+        );
+    }
+
+    #[test]
+    fn devices_in_words() {
+        let net = network("ipvlan", &[("ipvlan_mode", "l3"), ("ipvlan_flag", "vepa")], &[]);
+        let mut e = endpoint("lan", "10.5.0.2", Some("fd00::2"));
+        (e.mac, e.driver, e.device_route, e.gateway4, e.gateway6) = (String::new(), "ipvlan".into(), true, None, None);
+        let text = words(&[&[plug(&net, &e, [2, 0, 0, 0, 0, 1])], &bridge::routes(&[e.clone()])[..]].concat());
+        for line in [
+            "create eth0 inside the container, on top of di-feed00000000 of the host (ipvlan, mode l3 vepa)",
+            "ip link add link di-feed00000000 name eth0 netns \"$NETNS\" type ipvlan mode l3 vepa",
+            "send all other IPv4 traffic straight into eth0",
+            "ip -6 -n \"$NETNS\" route add default dev eth0",
+        ] {
+            assert!(text.contains(line), "{line} not in\n{text}");
+        }
+        assert_eq!(bridge::any_gateway_endpoint(&[e]), None, "nothing to publish through");
+    }
+
+    #[test]
+    fn the_hosts_routes_are_in_the_undo_list() {
+        let net = network("macvlan", &[("parent", "eth0"), ("host_access", "1")], &[]);
+        let mut e = endpoint("lan", "10.5.0.2", None);
+        assert_eq!(host_routes(&net, &e), []);
+        e.shim = Some("hs-feed00000000".into());
+        let steps = host_routes(&net, &e);
+        assert_eq!(steps[0].shell().unwrap(), "ip route add 10.5.0.2/32 dev hs-feed00000000 src 10.5.0.254");
+        let plan::Undo::Remove(things) = steps[0].undo() else { panic!("not undone") };
+        assert_eq!(
+            things,
+            [plan::HostThing::Route { destination: "10.5.0.2".parse().unwrap(), device: "hs-feed00000000".into() }]
+        );
+    }
+
+    #[test]
+    fn a_passthru_device_and_its_parent_have_one_mac_address() {
+        let net = network("macvlan", &[("parent", "eth0"), ("macvlan_mode", "passthru")], &[]);
+        let mut e = endpoint("lan", "10.5.0.2", None);
+        assert!(rename(&net, &e, [2, 0, 0, 0, 0, 9]).is_some());
+        e.mac = String::new();
+        assert_eq!(rename(&net, &e, [2, 0, 0, 0, 0, 9]), None);
+        assert!(!own_mac(VlanOptions::of(&net).upper));
+    }
+}

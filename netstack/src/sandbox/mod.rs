@@ -208,4 +208,4 @@ pub(crate) struct Own<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
