@@ -305,7 +305,7 @@ fn a_tagged_parent_is_made_and_removed() {
     // Its parent is down: said at once, and nothing stays behind.
     host.sh("ip link set lan0 down");
     let e =
-        host.fails(1, &["network", "create", "-d", "macvlan", "--subnet", "10.70.0.0/24", "-o", "parent=lan0.70", "x"]);
+        host.refuses(&["network", "create", "-d", "macvlan", "--subnet", "10.70.0.0/24", "-o", "parent=lan0.70", "x"]);
     assert!(e.contains("lan0.70") && e.contains("hint: ip link set lan0 up"), "{e}");
     is_gone(&host, "lan0.70");
     assert!(!host.ok(&["network", "ls"]).contains(" x "));

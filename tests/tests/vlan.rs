@@ -491,10 +491,10 @@ fn what_is_lost_behind_our_back_comes_back() {
 
     // A parent that only the administrator can make.
     host.ok(&["rm", "-f", "web"]);
-    host.sh("ip link set lan0 name lan9");
+    host.sh("ip link set lan0 down; ip link set lan0 name lan9");
     let e = host.fails(125, &["run", "--rm", "--network", "lan", "busybox", "true"]);
     assert!(e.contains("-o parent interface was not found on the host: lan0") && e.contains("hint:"), "{e}");
-    host.sh("ip link set lan9 name lan0");
+    host.sh("ip link set lan9 name lan0; ip link set lan0 up");
     host.ok(&["run", "--rm", "--network", "lan", "busybox", "true"]);
 }
 
