@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");
         }
-        assert_eq!(bridge::any_gateway_endpoint(&[e]), None, "nothing to publish through");
+        assert_eq!(bridge::any_publishing_endpoint(&[e]), None, "nothing to publish through");
     }
 
     #[test]
