@@ -84,7 +84,11 @@ fn outbound_addresses_of_a_network() {
     let other = serve(&host, &[], 80, "plain");
     for (neighbour, source) in [(NEIGHBOUR, "198.51.100.77"), (NEIGHBOUR6, "2001:db8:51::77")] {
         let _lan = Server::on_neighbour(&host, "tcp", neighbour, 9000, "lan");
-        assert_eq!(host.ok(&["exec", &web, PROGRAM, "call", neighbour, "9000"]), format!("lan {source}"));
+        // The neighbour has to find the new address first.
+        let seen = rrun_tests::host::eventually("an answer", || {
+            Some(host.rrun(&["exec", &web, PROGRAM, "call", neighbour, "9000"])).filter(|ran| ran.code == 0)
+        });
+        assert_eq!(seen.stdout.trim_end(), format!("lan {source}"));
     }
     let _lan = Server::on_neighbour(&host, "tcp", NEIGHBOUR, 9000, "lan");
     assert_eq!(
