@@ -169,7 +169,7 @@ impl Server {
                 &config.servers.into_iter().filter(|ip| *ip != IpAddr::from(ADDRESS)).collect::<Vec<_>>(),
                 port,
             )
-            .inside(config.netns, config.gate.is_some().then_some(egress::MARK))?,
+            .inside(config.netns, config.gate.is_some().then_some(egress::MARK)),
             resolv_conf: config.resolv_conf,
             records: config.records,
             lookups: Lookups::new(),

@@ -8,7 +8,6 @@
 use crate::files::ResolvConf;
 use crate::nl;
 use nix::sys::socket::{setsockopt, sockopt};
-use plan::Result;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::Deserialize;
@@ -63,8 +62,8 @@ pub struct Upstreams {
     networks: Vec<Watched>,
     /// `None`: on internal networks, which ask nobody outside, not even through us (CVE-2024-29018).
     host: Option<Watched>,
-    /// The container's namespace, and ours to come back to.
-    container: Option<(OwnedFd, OwnedFd)>,
+    /// The container's namespace.
+    container: Option<OwnedFd>,
     /// On packets from the container's namespace.
     mark: Option<u32>,
     port: u16,
@@ -92,10 +91,8 @@ impl Upstreams {
     }
 
     /// From where to ask servers that were named for this container; with `mark` on the packets.
-    pub fn inside(mut self, netns: OwnedFd, mark: Option<u32>) -> Result<Upstreams> {
-        self.container = Some((netns, nl::current()?));
-        self.mark = mark;
-        Ok(self)
+    pub fn inside(self, netns: OwnedFd, mark: Option<u32>) -> Upstreams {
+        Upstreams { container: Some(netns), mark, ..self }
     }
 
     /// The records of the networks the container is on, and the host's file, if it may be asked.
@@ -181,7 +178,8 @@ impl Upstreams {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let open = || rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None);
         let socket = match (&self.from, &self.container) {
-            (From::Container, Some((netns, home))) => {
+            (From::Container, Some(netns)) => {
+                let home = nl::current().map_err(|_| Errno::NETUNREACH)?;
                 let _visit = nl::Visit::enter(netns.as_fd(), home.as_fd()).map_err(|_| Errno::NETUNREACH)?;
                 let socket = open()?;
                 if let Some(mark) = self.mark {

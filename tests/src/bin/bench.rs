@@ -18,6 +18,7 @@ fn main() {
     ports(&host, &mut table);
     many(&host, &mut table);
     idle(&host, &mut table);
+    names(&host, &mut table);
     pull(&host, &mut table);
     peers(&host, &mut table);
     table.print();
@@ -164,6 +165,21 @@ fn idle(host: &Host, table: &mut Table) {
     let pss = smaps.lines().find_map(|l| l.strip_prefix("Pss:")).map(str::trim).unwrap_or("?").to_string();
     table.put("idle container: PSS of its monitor", "rrun", pss);
     host.ok(&["rm", "-f", &id]);
+}
+
+/// One container that asks its resolver for a neighbour's name as fast as it can.
+fn names(host: &Host, table: &mut Table) {
+    let mount = rrun_tests::dns::mount();
+    host.ok(&["network", "create", "names"]);
+    host.ok(&["run", "-d", "--network", "names", "--name", "neighbour", "busybox", "sleep", "1000"]);
+    let flood = [rrun_tests::dns::PROGRAM, "flood", "127.0.0.11", "neighbour", "3"];
+    let run = ["run", "--rm", "--network", "names", "-v", &mount, "busybox"];
+    let mut rates: Vec<u64> = (0..5).filter_map(|_| host.ok(&[&run[..], &flood].concat()).parse().ok()).collect();
+    rates.sort_unstable();
+    let median = rates.get(rates.len() / 2).copied().unwrap_or_default();
+    table.put("DNS answers to one container, a second", "rrun", format!("{} k", median / 1000));
+    host.ok(&["rm", "-f", "neighbour"]);
+    host.ok(&["network", "rm", "names"]);
 }
 
 /// A 500 MB image from a registry on loopback.
