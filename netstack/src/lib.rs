@@ -3,6 +3,7 @@
 //! The README beside this crate tells the story; `plan` decides, `apply` does.
 
 pub mod apply;
+pub mod check;
 pub mod dhcp;
 pub mod dns;
 pub mod driver;

@@ -12,6 +12,7 @@ use crate::publish;
 use crate::sandbox::Published;
 use crate::step::Step;
 use plan::{HostThing, Result, ResultExt};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -88,6 +89,17 @@ pub(crate) fn br_netfilter() -> bool {
     std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|t| t.first() == Some(&b'1'))
 }
 
+/// As far as one may ask.
+fn has_all<'a>(nft: &mut Socket, mut elements: impl Iterator<Item = &'a Element>) -> Result<bool> {
+    elements.try_fold(true, |all, e| Ok(all && firewall::has(nft, e)? != Some(false)))
+}
+
+/// A set or map is flushed as a whole: of thousands of ports one element each says enough.
+fn first_of_each_set(elements: &[Element]) -> impl Iterator<Item = &Element> {
+    let mut seen = HashSet::new();
+    elements.iter().filter(move |e| seen.insert(e.set()))
+}
+
 /// Removes a file; one that is not there is no error.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
@@ -110,7 +122,7 @@ impl Netstack {
         Ok(done)
     }
 
-    fn repair_bridges(&self) -> Result<Vec<String>> {
+    pub(crate) fn repair_bridges(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
         let mut in_use = Vec::new();
         for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge") {
@@ -123,10 +135,11 @@ impl Netstack {
         }
         let mut nft = Socket::netfilter()?;
         let mut route = Socket::route()?;
-        if firewall::is_loaded(&mut nft)? == Some(false) && firewall::load(&mut nft)? {
+        let loaded = firewall::is_loaded(&mut nft)? == Some(false) && firewall::load(&mut nft)?;
+        if loaded {
             done.push(format!("firewall table inet {} was missing, or another version's", firewall::TABLE));
         }
-        done.extend(self.restore_elements(&mut nft)?);
+        done.extend(self.restore_elements(&mut nft, loaded)?);
         for network in &in_use {
             let options = BridgeOptions::of(network);
             let bridge = options.bridge_name(&network.id);
@@ -209,15 +222,16 @@ impl Netstack {
     }
 
     /// The elements of every network in use and every published port of living containers. Those
-    /// that are there already stay as they are.
-    pub(crate) fn restore_elements(&self, nft: &mut Socket) -> Result<Vec<String>> {
+    /// that are there already stay as they are. `all`: the table has just been written, so that the
+    /// first of a container's elements says nothing about the rest.
+    pub(crate) fn restore_elements(&self, nft: &mut Socket, all: bool) -> Result<Vec<String>> {
         let mut done = Vec::new();
         for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge") {
             if self.endpoints(&network)?.is_empty() {
                 continue;
             }
             let elements = firewall::network_elements(&network);
-            if elements.iter().try_fold(true, |all, e| Ok(all && firewall::has(nft, e)? != Some(false)))? {
+            if !all && has_all(nft, elements.iter())? {
                 continue;
             }
             firewall::add(nft, &elements)?
@@ -230,7 +244,7 @@ impl Netstack {
                 continue;
             };
             let elements = bridge::published(&endpoints, &bindings);
-            if elements.iter().try_fold(true, |all, e| Ok(all && firewall::has(nft, e)? != Some(false)))? {
+            if !all && has_all(nft, first_of_each_set(&elements))? {
                 continue;
             }
             firewall::publish(nft, &elements)?;
@@ -288,7 +302,7 @@ impl Netstack {
         Ok(())
     }
 
-    fn living(&self) -> Vec<String> {
+    pub(crate) fn living(&self) -> Vec<String> {
         std::fs::read_dir(self.state.join("containers"))
             .into_iter()
             .flatten()
@@ -324,7 +338,7 @@ impl Netstack {
                 Step::EnableForwarding { ipv6 } => apply::enable_forwarding(ipv6)?,
                 Step::EnsureFirewall => {
                     if firewall::load(&mut nft)? {
-                        self.restore_elements(&mut nft)?;
+                        self.restore_elements(&mut nft, true)?;
                     }
                 }
                 Step::AdmitNetwork { network, elements } => firewall::add(&mut nft, &elements)?

@@ -22,8 +22,20 @@ pub enum NetworkCommand {
     Prune(NetworkPruneArgs),
     /// Change a network that exists, and the containers on it at once as far as that can be
     Update(NetworkUpdateArgs),
+    /// Compare the host's network with what it should be, and explain what will drop packets
+    Check(NetworkCheckArgs),
     /// Say by the exit code whether a network exists: 0 or 1
     Exists(NetworkExistsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkCheckArgs {
+    /// Put right what is rrun's
+    #[arg(long)]
+    pub repair: bool,
+    /// table, or json
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
 }
 
 #[derive(Debug, Args)]

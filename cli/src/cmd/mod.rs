@@ -44,7 +44,7 @@ mod version;
 mod volume;
 mod wait;
 
-use crate::args::{Command, ContainerCommand, Global};
+use crate::args::{Command, ContainerCommand, Global, NetworkCommand};
 use crate::container::life;
 use crate::context::{Context, require_root};
 use crate::render;
@@ -123,6 +123,8 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
 fn changes_containers(command: &Command) -> bool {
     use ContainerCommand as C;
     match command {
+        // It says itself what it finds.
+        Command::Network(NetworkCommand::Check(_)) => false,
         Command::Network(_) | Command::Stop(_) | Command::Restart(_) | Command::Kill(_) | Command::Rm(_) => true,
         Command::Container(command) => {
             matches!(command, C::Stop(_) | C::Restart(_) | C::Kill(_) | C::Rm(_))

@@ -23,7 +23,7 @@ pub mod spec;
 pub mod start;
 mod takeover;
 pub mod tree;
-mod undo;
+pub mod undo;
 pub mod view;
 pub mod volume;
 mod workers;

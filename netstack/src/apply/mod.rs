@@ -228,7 +228,7 @@ impl SandboxPlan {
         let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
         let loaded = firewall::load(nft)?;
         // Somebody flushed it: the other networks and containers need theirs back as well.
-        if loaded { self.netstack.restore_elements(nft).map(drop) } else { Ok(()) }
+        if loaded { self.netstack.restore_elements(nft, true).map(drop) } else { Ok(()) }
     }
 
     fn ensure_bridge(&mut self, bridge: &str) -> Result<()> {

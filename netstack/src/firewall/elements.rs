@@ -236,6 +236,16 @@ impl Element {
         }
     }
 
+    /// The interface that its key names.
+    pub fn interface(&self) -> Option<&str> {
+        self.key.iter().find_map(|v| if let Value::Name(name) = v { Some(name.as_str()) } else { None })
+    }
+
+    /// The subnet that its key begins with.
+    pub fn subnet(&self) -> Option<ipnetwork::IpNetwork> {
+        if let Some(Value::Net(net)) = self.key.first() { Some(*net) } else { None }
+    }
+
     /// The kernel's form.
     pub fn lower(&self) -> nl::Elem {
         let mut key = Vec::with_capacity(self.shape.key_len());

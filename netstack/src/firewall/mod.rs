@@ -40,9 +40,10 @@ const fn hash(mut hash: u32, bytes: &[u8]) -> u32 {
 pub fn load(socket: &mut Socket) -> Result<bool> {
     match begin(&Begin::Create)? {
         Ok(()) => Ok(true),
-        Err(words) if !words.contains("File exists") => Err(refused(&words)),
         Err(_) if is_loaded(socket)? == Some(true) => Ok(false),
-        Err(_) => rewrite(&[]).map(|()| true),
+        // Where a set has been changed, nft has other complaints than that the table exists.
+        Err(words) if words.contains("File exists") || is_there()? => rewrite(&[]).map(|()| true),
+        Err(words) => Err(refused(&words)),
     }
 }
 
@@ -52,7 +53,16 @@ pub fn rewrite(strays: &[String]) -> Result<()> {
     if begin(&Begin::Rewrite { strays: strays.to_vec() })?.is_ok() {
         return Ok(());
     }
-    begin(&Begin::Replace)?.map_err(|words| refused(&words))
+    // Not in one transaction: nft 1.0.6 checks the new rules against the sets it is to delete.
+    let output = run_nft(&["delete", "table", "inet", TABLE], "")?;
+    if !output.status.success() {
+        return Err(refused(&String::from_utf8_lossy(&output.stderr)));
+    }
+    begin(&Begin::Create)?.map_err(|words| refused(&words))
+}
+
+fn is_there() -> Result<bool> {
+    Ok(run_nft(&["list", "table", "inet", TABLE], "")?.status.success())
 }
 
 const LOADING: &str = "load firewall table inet rrun";

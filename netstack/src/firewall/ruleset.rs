@@ -29,17 +29,12 @@ pub enum Begin {
     Create,
     /// Its rules are written anew, its elements stay. Chains of these names are nobody's, and go.
     Rewrite { strays: Vec<String> },
-    /// It goes, elements and all.
-    Replace,
 }
 
 /// The whole table, to be loaded in one transaction.
 pub fn ruleset(begin: &Begin) -> Nftables<'static> {
     let mut b = Builder(Batch::new());
     let table = || Table { family: NfFamily::INet, name: TABLE.into(), handle: None };
-    if *begin != Begin::Create {
-        b.0.add(NfListObject::Table(table()));
-    }
     match begin {
         Begin::Create => b.0.add_cmd(NfCmd::Create(NfListObject::Table(table()))),
         Begin::Rewrite { strays } => {
@@ -49,10 +44,6 @@ pub fn ruleset(begin: &Begin) -> Nftables<'static> {
                 let chain = Chain { family, table: TABLE.into(), name, ..Default::default() };
                 b.0.add_cmd(NfCmd::Delete(NfListObject::Chain(chain)));
             }
-        }
-        Begin::Replace => {
-            b.0.delete(NfListObject::Table(table()));
-            b.0.add(NfListObject::Table(table()));
         }
     }
     for shape in SETS {

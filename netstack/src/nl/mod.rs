@@ -15,7 +15,7 @@ mod tc;
 mod vlan;
 
 pub use conntrack::{Towards, forget_container, forget_flows};
-pub use netns::{Visit, current};
+pub use netns::{Visit, current, in_empty_netns};
 pub use nft::{Elem, NftBatch};
 pub use redirect::redirect;
 pub use route::{Link, Route};

@@ -27,6 +27,18 @@ impl<'a> Visit<'a> {
     }
 }
 
+/// Does something in a new network namespace that nobody else is in, and that ends with it. Only for a
+/// single-threaded process.
+pub fn in_empty_netns<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let home = current()?;
+    // SAFETY: only unsharing the file table can invalidate what other code relies on; this leaves it.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+        .doing(|| "make an empty network namespace")?;
+    // From here on as after any visit.
+    let _visit = Visit { home: home.as_fd() };
+    act()
+}
+
 impl Drop for Visit<'_> {
     fn drop(&mut self) {
         // Staying would make every later action of the monitor happen in the wrong namespace.

@@ -175,6 +175,33 @@ pub fn release(path: &Path, owner: &str) -> Result<()> {
     }
 }
 
+/// Every lease file with its owner.
+pub fn all_leases(state: &Path) -> Vec<(PathBuf, String)> {
+    let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let mut all = Vec::new();
+    for proto in [Proto::Tcp, Proto::Udp, Proto::Sctp] {
+        for bucket in below(&state.join("ports").join(proto.name())) {
+            let named = |p: &PathBuf| p.file_name().and_then(|n| Lease::from_file_name(proto, n.to_str()?)).is_some();
+            let files = below(&bucket).filter(named);
+            all.extend(files.filter_map(|p| fs::read_to_string(&p).ok().map(|owner| (p, owner))));
+        }
+    }
+    all
+}
+
+/// Writes a lost lease anew, of an address or a port, if nobody has taken it meanwhile.
+pub fn restore_lease(path: &Path, owner: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(dir) = path.parent() {
+        make_dir(dir)?;
+    }
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other.and_then(|mut f| f.write_all(owner.as_bytes())).doing(|| format!("write {}", path.display())),
+    }
+}
+
 /// The refusal in Docker's words; the hint names the container that has the port.
 pub fn refusal(state: &Path, us: &str, proto: Proto, held: &Held) -> Error {
     let at = std::net::SocketAddr::new(held.ip, held.port);

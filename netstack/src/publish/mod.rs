@@ -17,7 +17,7 @@ mod relay;
 mod reserve;
 mod socket;
 
-pub use lease::release;
+pub use lease::{all_leases, release, restore_lease};
 pub use parse::{parse, parse_expose};
 pub use ports::{Leaving, Ports, is_meant, not_published};
 pub use reach::Reach;

@@ -1,5 +1,6 @@
 //! `rrun network …`.
 
+mod check;
 mod connect;
 mod ls;
 pub mod prune;
@@ -23,6 +24,7 @@ pub fn run(ctx: &Context, command: &NetworkCommand) -> Result<i32> {
         NetworkCommand::Connect(args) => connect::connect(ctx, args),
         NetworkCommand::Disconnect(args) => connect::disconnect(ctx, args),
         NetworkCommand::Prune(args) => prune::run(ctx, args),
+        NetworkCommand::Check(args) => check::run(ctx, args),
         NetworkCommand::Update(args) => update::run(ctx, args),
         NetworkCommand::Exists(args) => exists(ctx, args),
     }
