@@ -190,7 +190,7 @@ impl Netstack {
                 HostThing::Lease { path, owner } => {
                     wanted.leases.insert(path.clone(), owner.clone());
                 }
-                HostThing::CgroupDir { .. } | HostThing::DnsRecord { .. } | HostThing::StateDir { .. } => {}
+                _ => {}
             }
         }
         Ok(wanted)

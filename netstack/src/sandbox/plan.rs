@@ -263,7 +263,7 @@ impl Netstack {
 }
 
 /// Why ports are not published through this endpoint, if that is worth a word.
-fn why_unpublished(e: &Endpoint) -> Option<String> {
+pub(super) fn why_unpublished(e: &Endpoint) -> Option<String> {
     if e.dhcp.is_some() {
         return Some("Published ports are discarded: the addresses are of a DHCP server's network".into());
     }

@@ -4,6 +4,7 @@
 //! round: unreachable first, struck off the undo list, and only then free for others.
 
 use super::doors::Doors;
+use super::plan::why_unpublished;
 use super::{Published, Sandbox};
 use crate::driver::bridge;
 use crate::firewall::{self, Element};
@@ -22,6 +23,8 @@ pub struct Joining {
     /// `None`: the container is on internal networks only; they wait for another.
     ports: Option<Ports>,
     elements: Vec<Element>,
+    /// Why they have to wait, if that is worth a word.
+    waiting: Option<String>,
 }
 
 impl Joining {
@@ -36,7 +39,7 @@ impl Joining {
     }
 
     pub fn warnings(&self) -> &[String] {
-        self.ports.as_ref().map_or(&[], |p| &p.warnings)
+        self.ports.as_ref().map_or(self.waiting.as_slice(), |p| &p.warnings)
     }
 
     /// Gives up what [`Sandbox::publish`] was not asked to do.
@@ -76,7 +79,10 @@ impl Sandbox {
     /// Docker's texts for a port that somebody has.
     pub fn reserve_ports(&self, specs: &[PortSpec]) -> Result<Joining> {
         let (specs, through) = (specs.to_vec(), bridge::any_publishing_endpoint(&self.endpoints));
-        let Some(through) = through else { return Ok(Joining { specs, ports: None, elements: Vec::new() }) };
+        let Some(through) = through else {
+            let waiting = self.endpoints.iter().find_map(why_unpublished);
+            return Ok(Joining { specs, ports: None, elements: Vec::new(), waiting });
+        };
         let default = self.netstack.default_bind(&self.netstack.network(&through.network_id)?);
         let (state, id) = (&self.netstack.state, &self.request.container_id);
         let (on_host, routed) = Doors::of(&self.endpoints).split(&specs, default)?;
@@ -86,7 +92,7 @@ impl Sandbox {
         };
         ports.bindings.extend(routed);
         let elements = bridge::published(&self.endpoints, &ports.bindings);
-        Ok(Joining { specs, ports: Some(ports), elements })
+        Ok(Joining { specs, ports: Some(ports), elements, waiting: None })
     }
 
     /// Makes reserved ports reachable: one transaction of the firewall. When it fails, they are
@@ -95,7 +101,7 @@ impl Sandbox {
     /// # Errors
     /// The kernel's; the record cannot be written.
     pub fn publish(&mut self, joining: Joining) -> Result<()> {
-        let Joining { specs, ports, elements } = joining;
+        let Joining { specs, ports, elements, .. } = joining;
         if let Some(ports) = ports {
             let bindings = ports.bindings.clone();
             match &mut self.ports {
