@@ -130,7 +130,7 @@ fn a_flushed_firewall_is_found_and_any_command_brings_it_back() {
 fn altered_rules_and_elements_are_found_and_written_anew() {
     let host = busy();
     // A rule gone, one too many, a chain that is nobody's, and a policy.
-    host.sh("h=$(nft -a list chain inet rrun published_only | sed -n 's/.*not published.*handle //p'); nft delete rule inet rrun published_only handle $h");
+    host.sh("h=$(nft -a list chain inet rrun published_only | sed -n 's/.*this port is not published.*handle //p' | head -n1); nft delete rule inet rrun published_only handle $h");
     assert!(
         found(&host, "table-altered")
             .contains("chain published_only: a rule is missing or altered: this port is not published")

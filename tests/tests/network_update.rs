@@ -18,7 +18,7 @@ fn labels_and_servers_change_in_the_record() {
         (&["--dns-drop", "192.0.2.53"], "network net has no DNS server 192.0.2.53"),
         (&["--dns-add", "dns.example"], "IP address is not correctly formatted: dns.example"),
         (&["--mtu", "-1"], "invalid MTU number: -1"),
-        (&["--bind", "nowhere"], "no IP address"),
+        (&["--bind", "nowhere"], "invalid value for com.docker.network.bridge.host_binding_ipv4"),
         (&["-o", "com.docker.network.bridge.name=br9"], "cannot be changed"),
     ] {
         let e = host.refuses(&[&["network", "update"], args, &["net"]].concat());

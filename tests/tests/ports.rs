@@ -205,6 +205,23 @@ fn modes_without_ports_refuse_and_ephemeral_ports_are_told() {
 }
 
 #[test]
+fn ports_of_a_routed_network_open_and_close() {
+    let host = Host::new().with_lan();
+    let routed = "com.docker.network.bridge.gateway_mode_ipv4=routed";
+    host.ok(&["network", "create", "--subnet", "10.77.0.0/24", "-o", routed, "net"]);
+    serve(&host, &["--name", "web", "--network", "net"], 80, "web");
+    let address = host.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.net.IPAddress}}", "web"]);
+    host.neighbour(&format!("ip route add 10.77.0.0/24 via {HOST_LAN}"));
+    assert_ne!(host.try_neighbour(&call(&address, 80)).code, 0);
+    host.ok(&["port", "add", "web", "8080:80"]);
+    assert_eq!(host.neighbour(&call(&address, 80)), format!("web {NEIGHBOUR}"));
+    host.ok(&["port", "rm", "web", "8080:80"]);
+    assert_ne!(host.try_neighbour(&call(&address, 80)).code, 0);
+    assert_eq!(host.ok(&["inspect", "-f", "{{json .HostConfig.PortBindings}}", "web"]), "{}");
+    assert_eq!(host.ok(&["network", "check"]), "");
+}
+
+#[test]
 fn only_those_named_by_from_get_in() {
     let host = Host::new().with_lan();
     host.neighbour("ip addr add 198.51.100.77/24 dev eth0; ip -6 addr add 2001:db8:51::77/64 dev eth0 nodad");

@@ -121,10 +121,11 @@ fn strike(ports: &mut Vec<PortSpec>, closed: &PortBinding) {
     let led = |own: &PortSpec| {
         (own.proto, &own.iface) == (closed.proto, &closed.iface)
             && own.host_ip.is_none_or(|ip| ip == closed.host_ip)
-            && own.host.is_none_or(|host| within(host, closed.host))
+            && (closed.routed || own.host.is_none_or(|host| within(host, closed.host)))
             && within(own.container, closed.container)
     };
-    let fixed = |own: &PortSpec| own.host == Some(closed.host) && own.container == closed.container;
+    // Of a routed network the host port means nothing.
+    let fixed = |own: &PortSpec| (closed.routed || own.host == Some(closed.host)) && own.container == closed.container;
     let before = ports.len();
     ports.retain(|own| !(led(own) && fixed(own)));
     if ports.len() < before {

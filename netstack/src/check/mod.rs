@@ -51,7 +51,7 @@ struct Wanted {
     /// Bridge networks, with the endpoints of living containers on each.
     networks: Vec<(Network, Vec<Endpoint>)>,
     /// Elements without which something does not work.
-    elements: Vec<Element>,
+    elements: HashSet<Element>,
     /// Elements that may be there, too: of networks nobody uses just now, of containers that are being
     /// started.
     known: HashSet<Element>,
@@ -84,6 +84,15 @@ struct Damage {
 impl Damage {
     fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.stale.is_empty() && self.leaked.is_empty() && self.lost.is_empty()
+    }
+
+    fn agree(&mut self, later: &Wanted) {
+        let cables: HashSet<&str> =
+            later.networks.iter().flat_map(|(_, endpoints)| endpoints).map(|e| e.host_ifname.as_str()).collect();
+        self.missing.retain(|e| later.elements.contains(e));
+        self.stale.retain(|e| !later.known.contains(e));
+        self.leaked.retain(|l| !cables.contains(l.as_str()));
+        self.lost.retain(|(path, _)| later.leases.contains_key(path));
     }
 
     fn and(mut self, other: &Damage) -> Damage {
@@ -139,20 +148,20 @@ impl Netstack {
     /// What is not right now and was not a moment ago: a container that is just being started, or has
     /// just ended, is no finding.
     fn confirmed(&self, written: &dyn Fn() -> Vec<HostThing>) -> Result<(Vec<Finding>, Damage)> {
-        let (first, before) = self.look(&written())?;
+        let (first, before) = self.look(written)?;
         if first.is_empty() && before.is_empty() {
             return Ok((first, before));
         }
         std::thread::sleep(A_START);
-        let (mut findings, now) = self.look(&written())?;
+        let (mut findings, now) = self.look(written)?;
         findings.retain(|f| first.contains(f));
         let damage = now.and(&before);
         findings.extend(damage.findings());
         Ok((findings, damage))
     }
 
-    fn look(&self, written: &[HostThing]) -> Result<(Vec<Finding>, Damage)> {
-        let wanted = self.wanted(written)?;
+    fn look(&self, written: &dyn Fn() -> Vec<HostThing>) -> Result<(Vec<Finding>, Damage)> {
+        let wanted = self.wanted(&written())?;
         let (mut findings, mut damage) = (Vec::new(), Damage::default());
         links::sysctls(&wanted, &mut findings)?;
         links::bridges(&wanted, &mut findings, &mut damage)?;
@@ -162,12 +171,14 @@ impl Netstack {
         }
         table::check(&wanted, &mut findings, &mut damage)?;
         leases::check(self, &wanted, &mut findings, &mut damage)?;
+        // The kernel was looked at in between: what is too much or too little must be so by both records.
+        damage.agree(&self.wanted(&written())?);
         Ok((findings, damage))
     }
 
     fn wanted(&self, written: &[HostThing]) -> Result<Wanted> {
         let mut wanted =
-            Wanted { networks: Vec::new(), elements: Vec::new(), known: HashSet::new(), leases: HashMap::new() };
+            Wanted { networks: Vec::new(), elements: HashSet::new(), known: HashSet::new(), leases: HashMap::new() };
         for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge" && !n.config_only) {
             let endpoints = self.endpoints(&network)?;
             let elements = crate::firewall::network_elements(&network);
