@@ -32,7 +32,7 @@ pub struct JoinSpec {
 /// runs. The caller must be single-threaded and run from a sealed executable (CVE-2019-5736).
 pub fn exec(join: &JoinSpec, container: OwnedFd, facts: &HostFacts, io: Io) -> Result<Running> {
     let plan = planner::plan_exec(join, facts)?;
-    run(join, container, &plan, io, &mut Journal::new())
+    run(join, container, &plan, io, &mut Journal::silent())
 }
 
 /// As [`exec`], with a plan and a journal of the caller's (`--explain`).
@@ -44,7 +44,7 @@ pub fn run(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &m
 /// while the container is paused. It is a child of the caller's, to be waited for.
 pub fn launch(join: &JoinSpec, container: OwnedFd, facts: &HostFacts, io: Io) -> Result<Launched> {
     let plan = planner::plan_exec(join, facts)?;
-    Ok(start(join, container, &plan, io, &mut Journal::new())?.launched())
+    Ok(start(join, container, &plan, io, &mut Journal::silent())?.launched())
 }
 
 fn start(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &mut Journal) -> Result<Starting> {

@@ -14,6 +14,7 @@ pub mod log;
 pub mod monitor;
 pub mod oci;
 pub mod planner;
+mod procfs;
 pub mod relay;
 pub mod rlimit;
 pub mod rootfs;

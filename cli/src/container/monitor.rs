@@ -140,7 +140,7 @@ pub fn attempt(
     things.extend(network.iter().flat_map(SandboxPlan::undo));
     undo::save(&state_dir, things)?;
 
-    let mut journal = Journal::new();
+    let mut journal = if asked.explain { Journal::new() } else { Journal::silent() };
     let (io, pipes) = streams(&record)?;
     let mut starting = exec::start(&spec, &facts, &plan, io, &mut journal)?;
     // From here on the child builds its root, on the other CPU if there is one.

@@ -84,7 +84,7 @@ impl Netstack {
         plan.networks.push(network);
         (plan.route, plan.nft) = (Some(route), nft);
         self.yield_default_routes(&others, &all, netns)?;
-        plan.execute(netns, &mut Journal::new(), 0).map_err(|e| match self.unplug(&new, Some(netns)) {
+        plan.execute(netns, &mut Journal::silent(), 0).map_err(|e| match self.unplug(&new, Some(netns)) {
             Ok(()) => e,
             Err(u) => e.with_note(u.to_string()),
         })?;
@@ -112,7 +112,7 @@ impl Netstack {
         forget_routes(&gone, netns)?;
         // Its default route went with the interface; another network may have one.
         let mut plan = SandboxPlan::of_steps(self, request, bridge::routes(&all));
-        plan.execute(netns, &mut Journal::new(), 0)
+        plan.execute(netns, &mut Journal::silent(), 0)
     }
 
     /// A default route replaces one of the same metric only: others must go first, or the lowest
@@ -167,7 +167,7 @@ impl Netstack {
         let request = SandboxRequest { container_id: lost.container_id.clone(), ..Default::default() };
         let mut plan = SandboxPlan::of_steps(self, &request, steps);
         plan.route = Some(route);
-        plan.execute(netns, &mut Journal::new(), 0)
+        plan.execute(netns, &mut Journal::silent(), 0)
     }
 
     /// Cable or device, record and leases.

@@ -1,5 +1,6 @@
 //! Where the host has its control group hierarchies, and preparing the parents of ours.
 
+use crate::procfs;
 use plan::{Error, Result, ResultExt};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -33,13 +34,13 @@ pub struct Unified {
 impl Layout {
     /// Reads the mount table.
     pub fn observe() -> Result<Layout> {
-        let table = fs::read("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
-        let mut layout = Layout::parse(&String::from_utf8_lossy(&table));
+        let table = procfs::text("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
+        let mut layout = Layout::parse(&table);
         for h in &mut layout.v1 {
             h.swap = h.controllers.iter().any(|c| c == "memory") && h.root.join("memory.memsw.limit_in_bytes").exists();
         }
         if let Some(unified) = &mut layout.unified {
-            let offered = fs::read_to_string(unified.root.join("cgroup.controllers")).unwrap_or_default();
+            let offered = procfs::text(unified.root.join("cgroup.controllers")).unwrap_or_default();
             unified.controllers = offered.split_whitespace().map(str::to_string).collect();
         }
         if layout == Layout::default() {

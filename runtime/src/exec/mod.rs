@@ -62,7 +62,7 @@ pub struct Launched {
 impl Launched {
     /// Why it never became the program, asked after its end; `None`: it did.
     pub fn failure(self) -> Option<Error> {
-        match report::receive(self.report, &mut Journal::new()) {
+        match report::receive(self.report, &mut Journal::silent()) {
             Ok(Outcome::Executed) => None,
             Ok(Outcome::Failed(e)) | Err(e) => Some(e),
             Ok(Outcome::Lost) => Some(Error::system("the process died while it was being set up")),

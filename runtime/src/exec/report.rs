@@ -15,13 +15,15 @@ pub(crate) struct Reporter {
     since: Instant,
     offset: u32,
     marks: Vec<Mark>,
+    silent: bool,
     sent: bool,
 }
 
 impl Reporter {
     pub(crate) fn new(pipe: OwnedFd, journal: &Journal) -> Reporter {
         let offset = journal.now();
-        Reporter { pipe: pipe.into(), since: Instant::now(), offset, marks: Vec::with_capacity(48), sent: false }
+        let silent = journal.is_silent();
+        Reporter { pipe: pipe.into(), since: Instant::now(), offset, marks: Vec::new(), silent, sent: false }
     }
 
     /// Microseconds on the parent's journal clock.
@@ -31,6 +33,9 @@ impl Reporter {
     }
 
     pub(crate) fn mark(&mut self, step: usize, begin_us: u32) {
+        if self.silent {
+            return;
+        }
         let step = u16::try_from(step).unwrap_or(u16::MAX);
         self.marks.push(Mark { step, begin_us, end_us: self.now() });
     }

@@ -169,7 +169,7 @@ impl OomShield {
     const PATH: &str = "/proc/self/oom_score_adj";
 
     fn raise() -> OomShield {
-        let before = std::fs::read_to_string(Self::PATH).ok();
+        let before = crate::procfs::text(Self::PATH).ok();
         // Takes CAP_SYS_RESOURCE; without it we are as any other process.
         let raised = std::fs::write(Self::PATH, "-999").is_ok();
         OomShield { before: before.filter(|_| raised) }

@@ -251,17 +251,12 @@ pub(super) fn cgroups(
             Error::os(format!("bind {} to {}", source.display(), target.join(name).display()), e.raw_os_error())
         };
         rustix::fs::mkdirat(&top, name.as_str(), Mode::from(0o755)).map_err(error)?;
-        let dir =
-            rustix::fs::openat(&top, name.as_str(), OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .map_err(error)?;
-        let own = clone_tree(source, false)?;
-        let mut change = Change::propagation(libc::MS_PRIVATE);
-        change.set = hard | if readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        setattr(own.as_fd(), false, change).map_err(error)?;
-        attach(&own, &dir).map_err(error)?;
+        // In a tmpfs of our own the name leads where we made it.
+        move_mount(clone_tree(source, false)?, c"", &top, name.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(error)?;
     }
-    if readonly {
-        setattr(top.as_fd(), false, Change::attributes(libc::MOUNT_ATTR_RDONLY, 0)).map_err(error)?;
-    }
-    Ok(())
+    // All of them at once.
+    let mut change = Change::propagation(libc::MS_PRIVATE);
+    change.set = hard | if readonly { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    setattr(top.as_fd(), true, change).map_err(error)
 }

@@ -1,7 +1,7 @@
 //! Paths inside the root, resolved by the kernel so that they stay there.
 
 use plan::{Error, Result};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -59,6 +59,9 @@ impl Tree {
             Err(Errno::NOENT) => {}
             Err(e) => return Err(e),
         }
+        if let Some(made) = self.make_last(path, kind)? {
+            return Ok(made);
+        }
         let mut todo: VecDeque<OsString> = components(path).collect();
         let mut done = PathBuf::from(".");
         let mut links = 0;
@@ -87,12 +90,35 @@ impl Tree {
                     continue;
                 }
                 Err(Errno::INVAL) => {}
-                Err(Errno::NOENT) => make(&parent, &name, if todo.is_empty() { kind } else { Kind::Directory })?,
+                Err(Errno::NOENT) => {
+                    make(&parent, &name, if todo.is_empty() { kind } else { Kind::Directory })?;
+                }
                 Err(e) => return Err(e),
             }
             done.push(name);
         }
         check_kind(self.open(&done, OFlags::PATH)?, kind)
+    }
+
+    /// Makes `path` where only its last part is missing, which is nearly always. `None`: it is not so, or
+    /// somebody was faster.
+    fn make_last(&self, path: &Path, kind: Kind) -> rustix::io::Result<Option<OwnedFd>> {
+        let (Some(above), Some(Component::Normal(name))) = (path.parent(), path.components().next_back()) else {
+            return Ok(None);
+        };
+        let Ok(above) = self.open(above, OFlags::PATH | OFlags::DIRECTORY) else { return Ok(None) };
+        match make(&above, name, kind) {
+            // What was made, or else what replaced it: the caller gets no symbolic link from us.
+            Ok(true) => {
+                let made =
+                    rustix::fs::openat(&above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                let found = FileType::from_raw_mode(rustix::fs::fstat(&made)?.st_mode);
+                let wanted = if kind == Kind::Directory { FileType::Directory } else { FileType::RegularFile };
+                Ok((found == wanted).then_some(made))
+            }
+            Ok(false) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// The directory that holds `path`, made if missing, and the last name.
@@ -103,8 +129,8 @@ impl Tree {
     }
 }
 
-/// Somebody else may make it first; what it then is, the caller checks.
-fn make(parent: &OwnedFd, name: &OsStr, kind: Kind) -> rustix::io::Result<()> {
+/// `false`: there was something already; what it is, the caller checks.
+fn make(parent: &OwnedFd, name: &OsStr, kind: Kind) -> rustix::io::Result<bool> {
     let made = match kind {
         Kind::Directory => rustix::fs::mkdirat(parent, name, Mode::from(0o755)),
         Kind::File => {
@@ -113,8 +139,8 @@ fn make(parent: &OwnedFd, name: &OsStr, kind: Kind) -> rustix::io::Result<()> {
         }
     };
     match made {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
+        Err(Errno::EXIST) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 
@@ -127,8 +153,7 @@ fn check_kind(fd: OwnedFd, kind: Kind) -> rustix::io::Result<OwnedFd> {
 }
 
 pub(crate) fn is_directory(fd: &OwnedFd) -> rustix::io::Result<bool> {
-    let stat = rustix::fs::statat(fd, c"", AtFlags::EMPTY_PATH)?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }
 
 fn components(path: &Path) -> impl Iterator<Item = OsString> + '_ {

@@ -1,7 +1,7 @@
 //! Which process a pid meant: pids come round again, start times do not.
 
+use crate::procfs;
 use plan::{Result, ResultExt};
-use std::fs;
 
 /// A process, told apart from every later one with the same pid (within one boot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl Identity {
         if pid <= 1 {
             return None;
         }
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = procfs::read(format!("/proc/{pid}/stat")).ok()?;
         parse(&stat).map(|start_time| Identity { pid, start_time })
     }
 
@@ -44,13 +44,14 @@ fn parse(stat: &[u8]) -> Option<u64> {
 /// The kernel's name for this boot.
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
-    let text = fs::read_to_string(path).doing(|| format!("read {path}"))?;
+    let text = procfs::text(path).doing(|| format!("read {path}"))?;
     Ok(text.trim_end().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_hostile_name_does_not_shift_the_fields() {

@@ -160,11 +160,9 @@ fn be_known_as(file: BorrowedFd<'_>, title: Option<CString>) -> rustix::io::Resu
 
 /// The bounds in force, in the order of [`MemoryMap`].
 fn bounds() -> Option<[u64; 11]> {
-    let mut text = [0u8; 1024];
-    let stat = rustix::fs::open("/proc/self/stat", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let length = rustix::io::read(&stat, &mut text).ok()?;
+    let stat = crate::procfs::text("/proc/self/stat").ok()?;
     // Field 2, the name, is in parentheses and may contain anything; field 3 follows.
-    let (_, fields) = std::str::from_utf8(&text[..length]).ok()?.rsplit_once(')')?;
+    let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
     // SAFETY: sbrk(0) only asks where the heap ends.

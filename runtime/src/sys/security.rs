@@ -102,7 +102,7 @@ pub fn set_ambient(wanted: u64) -> io::Result<()> {
 /// What the caller can hand on: its permitted capabilities that are also in its bounding set.
 pub fn own_capabilities() -> io::Result<u64> {
     // One file tells both; PR_CAPBSET_READ would be a system call for each of 41 capabilities.
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    let status = crate::procfs::text("/proc/self/status")?;
     let set = |name: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(name));
         line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok())
