@@ -20,6 +20,10 @@ fn run() -> u8 {
     // What is made for a container's eyes is made readable, what is ours is made 0600: the caller's
     // umask has no say in either.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if std::env::var_os("COMPLETE").is_some() {
+        // A shell asks for words; answers and ends the process.
+        clap_complete::CompleteEnv::with_factory(args::complete::tree).complete();
+    }
     let cli = match args::Cli::of_process() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),

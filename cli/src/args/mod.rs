@@ -1,7 +1,9 @@
 //! The command line: one file per group of verbs. The doc comments are the help texts.
 
+pub mod complete;
 mod container;
 mod create;
+mod examples;
 mod files;
 mod image;
 mod limits;
@@ -16,7 +18,7 @@ pub use limits::*;
 pub use network::*;
 pub use system::*;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Containers without a daemon: plan, show the plan, apply it, undo it.
@@ -25,7 +27,6 @@ use std::path::PathBuf;
     name = "rrun",
     version,
     propagate_version = false,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 110
@@ -89,7 +90,12 @@ impl Cli {
             let Verb::Run(args) = fast.command;
             return Ok(Cli { global: fast.global, command: Command::Run(args) });
         }
-        Cli::try_parse()
+        Cli::from_arg_matches(&Cli::tree().try_get_matches()?)
+    }
+
+    /// All verbs, with examples in their help.
+    pub fn tree() -> clap::Command {
+        examples::furnish(Cli::command())
     }
 }
 
@@ -205,6 +211,11 @@ pub enum Command {
     System(SystemCommand),
     /// Show the machine as rrun sees it
     Info(InfoArgs),
+    /// Print what a shell needs to complete rrun's words, names included
+    Completion(CompletionArgs),
+    /// Write the manual's pages into a directory (for packages)
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Print rrun's version and the kernel's
     Version(VersionArgs),
 }

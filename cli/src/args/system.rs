@@ -52,6 +52,19 @@ pub struct InfoArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// bash, elvish, fish or zsh
+    #[arg(value_name = "SHELL")]
+    pub shell: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    #[arg(value_name = "DIR")]
+    pub dir: std::path::PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub struct VersionArgs {
     /// json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]

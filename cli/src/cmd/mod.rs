@@ -3,6 +3,7 @@
 mod attach;
 mod boot;
 mod commit;
+mod completion;
 mod cp;
 mod create;
 mod diff;
@@ -56,8 +57,11 @@ use std::io::Write;
 /// # Errors
 /// What the user has to hear; printed by `main`.
 pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
-    if let Command::Version(args) = &command {
-        return version::run(args);
+    match &command {
+        Command::Version(args) => return version::run(args),
+        Command::Completion(args) => return completion::run(args),
+        Command::Man(args) => return completion::man(args),
+        _ => {}
     }
     let ctx = Context::new(global)?;
     if let Command::Explain(args) = &command {
@@ -115,7 +119,9 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Container(command) => container(&ctx, command),
         Command::Image(command) => image::run(&ctx, &command),
         Command::Network(command) => network::run(&ctx, &command),
-        Command::Explain(_) | Command::Version(_) => unreachable!("they need no root and were done above"),
+        Command::Explain(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => {
+            unreachable!("they need no root and were done above")
+        }
     }
 }
 
