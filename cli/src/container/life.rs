@@ -154,6 +154,7 @@ pub fn repair_locked(ctx: &Context, id: &str, lock: Lock) -> Result<Option<Lock>
         if let Ok(record) = Record::load(&ctx.container_dir(id)) {
             remove::anonymous_volumes(ctx, &record)?;
         }
+        remove::give_up_addresses(ctx, id)?;
         remove::files(ctx, id)?;
         return Ok(None);
     }

@@ -18,11 +18,23 @@ pub fn discard(ctx: &Context, record: &Record) -> Result<()> {
     if ctx.state_dir(&record.id).exists() {
         life::take_down(ctx, &record.id)?;
     }
-    ctx.netstack().forget(&record.id, &record.networks)?;
+    give_up_addresses(ctx, &record.id)?;
     files(ctx, &record.id)?;
     // Empty but for an exit code that a full disk had no room for.
     tree(&ctx.state_dir(&record.id))?;
     names::release(ctx, &record.name, &record.id)
+}
+
+/// The addresses that its record remembers: as it is now, not as it was before its end wrote them down.
+///
+/// # Errors
+/// A lease that cannot be removed.
+pub fn give_up_addresses(ctx: &Context, id: &str) -> Result<()> {
+    match Record::load(&ctx.container_dir(id)) {
+        Ok(record) => ctx.netstack().forget(id, &record.networks),
+        // Nobody knows any more; a lease whose owner is gone is free.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Removes the container from sight: what `--rm` does before it reports the exit code. The rest
