@@ -186,6 +186,7 @@ fn it_survives_a_killed_monitor_a_flushed_host_and_a_restart() {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
     let monitor: i32 = stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(1)?.parse().ok()).expect("a parent");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL).expect("killed");
+    eventually("it is gone", || std::fs::read_link(format!("/proc/{monitor}/exe")).is_err().then_some(()));
     host.sh("nft flush ruleset");
     assert_ne!(
         calls(&host, "held", NEIGHBOUR, 5432),

@@ -261,6 +261,8 @@ fn names_are_answered_again_after_the_monitor_was_killed() {
     let monitor = monitor_of(&host, "cc");
     assert!(ask(&host, "cc", "web.test", "A", &[]).starts_with("NOERROR"));
     kill(Pid::from_raw(monitor), Signal::SIGKILL).expect("killed");
+    // A process that is killed is not gone at once, and nobody takes over from the living.
+    eventually("it is gone", || std::fs::read_link(format!("/proc/{monitor}/exe")).is_err().then_some(()));
     host.ok(&["ps"]);
     for how in [&[][..], &["tcp"]] {
         assert!(ask(&host, "cc", "cc", "A", how).starts_with("NOERROR 10.9.0.2/"));
