@@ -175,15 +175,101 @@ fn bad_port_specs_are_named() {
     assert!(e.contains("conflicting options: port publishing and the container type network mode"), "{e}");
 }
 
+/// How many rules, over all chains, table `inet rrun` has.
+fn rules(host: &Host) -> usize {
+    let doc: serde_json::Value = serde_json::from_str(&host.sh("nft -j list table inet rrun")).expect("JSON");
+    doc["nftables"].as_array().expect("a list").iter().filter(|i| i.get("rule").is_some()).count()
+}
+
 #[test]
 fn no_rule_grows_with_ports() {
     let host = Host::new();
     host.ok(&["run", "-d", "busybox", "sleep", "1000"]);
-    let rules = || {
-        let doc: serde_json::Value = serde_json::from_str(&host.sh("nft -j list table inet rrun")).expect("JSON");
-        doc["nftables"].as_array().expect("a list").iter().filter(|i| i.get("rule").is_some()).count()
-    };
-    let before = rules();
+    let before = rules(&host);
     host.ok(&["run", "-d", "-p", "9000-9499:9000-9499", "-p", "8080:80", "busybox", "sleep", "1000"]);
-    assert_eq!(rules(), before);
+    assert_eq!(rules(&host), before);
+}
+
+#[test]
+fn five_thousand_ports_as_a_range_and_one_by_one() {
+    let host = Host::new().with_lan();
+    serve(&host, &["--name", "first", "-p", "8080:80"], 80, "first");
+    let before = rules(&host);
+    serve(&host, &["--name", "range", "-p", "10000-14999:10000-14999"], 14999, "range");
+    assert_eq!(host.neighbour(&call(HOST_LAN, 14999)), format!("range {NEIGHBOUR}"));
+    assert_eq!(host.nft_elements("publish4_any_range").len(), 1, "one element, however many ports");
+    let flags: Vec<String> = (20000..25000).map(|port| format!("-p={port}:80")).collect();
+    let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    flags.extend(["--name", "single"]);
+    serve(&host, &flags, 80, "single");
+    for port in [20000, 22500, 24999] {
+        assert_eq!(host.neighbour(&call(HOST_LAN, port)), format!("single {NEIGHBOUR}"));
+    }
+    assert!(host.neighbour(&call(HOST_LAN6, 24999)).starts_with("single "));
+    assert_eq!(host.nft_elements("publish4_any").len(), 5001);
+    assert_eq!(rules(&host), before);
+    // One more, one less, and all of them after a flush.
+    host.ok(&["port", "add", "first", "8081:80"]);
+    host.ok(&["port", "add", "single", "25000:80"]);
+    host.ok(&["port", "rm", "single", "20000:80"]);
+    assert_ne!(host.try_neighbour(&call(HOST_LAN, 20000)).code, 0);
+    host.sh("nft flush ruleset");
+    host.ok(&["ps", "-q"]);
+    for (port, who) in [(8081, "first"), (14999, "range"), (24999, "single"), (25000, "single")] {
+        assert_eq!(host.neighbour(&call(HOST_LAN, port)), format!("{who} {NEIGHBOUR}"));
+    }
+    assert_eq!(rules(&host), before);
+}
+
+#[test]
+fn more_ports_than_the_open_files_limit_has_room_for() {
+    let host = Host::new().with_lan();
+    let rrun = rrun_tests::host::env("RRUN_BIN");
+    let ran = host.try_sh(&format!(
+        "ulimit -Sn 512; ulimit -Hn 512; {rrun} run -d --name web -v {} -p 9000-9999:9000-9999 busybox {} tcp 0.0.0.0 9999 web",
+        mount(),
+        PROGRAM
+    ));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("published ports are reserved against other containers only"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the open-files limit is 512"), "{}", ran.stderr);
+    rrun_tests::host::eventually("the last port is published all the same", || {
+        (host.try_neighbour(&call(HOST_LAN, 9999)).stdout == format!("web {NEIGHBOUR}\n")).then_some(())
+    });
+    let e = host.fails(125, &["run", "--rm", "-p", "9998:80", "busybox", "true"]);
+    assert!(e.contains("port is already allocated"), "{e}");
+    // What is added then is told the same.
+    let ran = host.rrun(&["port", "add", "web", "8000-8099:9000-9099"]).expect(0);
+    assert!(ran.stderr.contains("open-files limit is 512"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_docker_says_of_ports() {
+    let host = Host::new();
+    host.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sleep", "1000"]);
+    let _server = Server::on_host(&host, "udp", "0.0.0.0", 8090, "host");
+    for (spec, text) in [
+        ("8080:", "no port specified: 8080:<empty>"),
+        ("80/icmp", "invalid proto: icmp"),
+        ("localhost:80:80", "invalid IP address: localhost"),
+        ("http", "invalid containerPort: http"),
+        ("http:80", "invalid hostPort: http"),
+        ("9000-9001:80-85", "invalid ranges specified for container and host Ports: 80-85 and 9000-9001"),
+        ("published=8080,target", "invalid publish opts format (should be name=value but got 'target')"),
+        ("8080:80", "Bind for 0.0.0.0:8080 failed: port is already allocated"),
+        ("8090:80/udp", "failed to bind host port 0.0.0.0:8090/udp: address already in use"),
+        ("192.0.2.77:80:80", "failed to bind host port 192.0.2.77:80/tcp: cannot assign requested address"),
+        ("8080-8080:80", "port is already allocated"),
+    ] {
+        let run = host.fails(125, &["run", "--rm", "--name", "other", "-p", spec, "busybox", "true"]);
+        let add = host.refuses(&["port", "add", "web", spec]);
+        for e in [&run, &add] {
+            assert!(e.contains(text) && e.contains("hint: "), "{spec}: {e}");
+        }
+        if text.starts_with("Bind") || text.starts_with("failed") {
+            assert!(run.contains("failed to set up container networking: driver failed programming external connectivity on endpoint other ("), "{run}");
+        }
+    }
+    let e = host.fails(1, &["port", "web", "81"]);
+    assert!(e.contains("no public port '81/tcp' published for web"), "{e}");
 }

@@ -110,6 +110,7 @@ fn ports(host: &Host, table: &mut Table) {
         ))
     };
     let one = connects(7000);
+    table.put("port add with 1 published port", "rrun", ms(port_added(host, &id)));
     let mut ids = Vec::new();
     for k in 0..10 {
         let lo = 20_000 + k * 500;
@@ -125,9 +126,27 @@ fn ports(host: &Host, table: &mut Table) {
         std::thread::sleep(Duration::from_millis(80));
     });
     table.put("run --rm -p with 5,001 published ports", "rrun", ms(add - Duration::from_millis(80)));
+    let added = port_added(host, &id);
+    table.put("port add with 5,001 published ports", "rrun", ms(added));
     ids.push(id);
     let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
     host.ok(&[&["rm", "-f"], refs.as_slice()].concat());
+}
+
+/// `port add` on a running container, the removal not counted.
+fn port_added(host: &Host, id: &str) -> Duration {
+    let mut times: Vec<Duration> = (0..20)
+        .map(|_| {
+            let begin = Instant::now();
+            quietly(host.command(&["port", "add", id, "8088:80"]));
+            let time = begin.elapsed();
+            quietly(host.command(&["port", "rm", id, "8088:80"]));
+            std::thread::sleep(Duration::from_millis(80));
+            time
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
 }
 
 fn many(host: &Host, table: &mut Table) {
