@@ -217,3 +217,14 @@ fn a_flushed_table_comes_back_with_its_modes() {
         assert!(!reaches(&host, "10.9.0.2", 81), "and no more than that");
     }
 }
+
+#[test]
+fn the_firewall_needs_no_names_of_protocols() {
+    let host = Host::bare();
+    // As on a host without the package netbase.
+    if host.try_sh("test -e /etc/protocols").code == 0 {
+        host.sh("mount --bind /dev/null /etc/protocols");
+    }
+    host.ok(&["network", "create", "-o", "gateway_mode_ipv4=routed", "net"]);
+    assert_eq!(host.nft_elements("routed4").len(), 1);
+}

@@ -103,7 +103,9 @@ fn forwarded(b: &mut Builder) {
         vec![is(ct("status"), text("dnat")), accept()],
         "its destination was translated: it came through a published port",
     );
-    for (saddr, daddr, icmp, v) in [(ip("saddr"), ip("daddr"), "icmp", 0), (ip6("saddr"), ip6("daddr"), "ipv6-icmp", 1)]
+    // By number: a host without /etc/protocols has no names for them.
+    for (saddr, daddr, icmp, v) in
+        [(ip("saddr"), ip("daddr"), libc::IPPROTO_ICMP, 0), (ip6("saddr"), ip6("daddr"), libc::IPPROTO_ICMPV6, 1)]
     {
         let of = |names: [&'static str; 2]| set(names[v]);
         b.rule(
@@ -113,7 +115,7 @@ fn forwarded(b: &mut Builder) {
         );
         b.rule(
             "published_only",
-            vec![is(daddr.clone(), of(["routed4", "routed6"])), is(meta(MetaKey::L4proto), text(icmp)), accept()],
+            vec![is(daddr.clone(), of(["routed4", "routed6"])), is(meta(MetaKey::L4proto), number(icmp)), accept()],
             "gateway mode routed: containers answer to ping",
         );
         let through = concat(vec![daddr.clone(), meta(MetaKey::Iifname)]);
@@ -391,6 +393,10 @@ fn named(e: NamedExpression<'static>) -> Expr {
 
 fn text(s: &'static str) -> Expr {
     Expression::String(s.into())
+}
+
+fn number(n: i32) -> Expr {
+    Expression::Number(n as u32)
 }
 
 fn set(name: &'static str) -> Expr {
