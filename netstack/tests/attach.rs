@@ -471,38 +471,3 @@ fn forty_at_once_get_forty_addresses() {
         assert_eq!(table.matches("goto published_only").count(), 1, "the rules were loaded once");
     });
 }
-
-/// `cargo test -p netstack --release --test attach -- --ignored --nocapture` prints what attaching costs.
-#[test]
-#[ignore = "a measurement: it asserts nothing"]
-fn cost_of_attaching() {
-    on_a_host("cost", |host| {
-        host.network("front", |r| r.enable_ipv6 = Some(true));
-        let keep = [host.start("k1", &["bridge"], &["7000:80"]), host.start("k2", &["front"], &[])];
-        for (what, networks, ports) in [
-            ("bridge", &["bridge"][..], &[][..]),
-            ("bridge, one port", &["bridge"], &["8080:80"]),
-            ("bridge, 500 ports as a range", &["bridge"], &["9000-9499:9000-9499"]),
-            ("bridge, 500 ports that change", &["bridge"], &["9000-9499:10000-10499"]),
-            ("user network with IPv6 and DNS", &["front"], &[]),
-        ] {
-            let (mut plans, mut applies) = (Vec::new(), Vec::new());
-            for _ in 0..50 {
-                let begun = std::time::Instant::now();
-                let container = host.start("measured", networks, ports);
-                plans.push(begun.elapsed().as_micros() as u32 - container.micros);
-                applies.push(container.micros);
-                host.stop(container);
-            }
-            plans.sort();
-            applies.sort();
-            println!(
-                "{what:<32} plan and a new namespace {:>5} / {:>5} µs   apply {:>5} / {:>5} µs (min / median)",
-                plans[0], plans[25], applies[0], applies[25]
-            );
-        }
-        for container in keep {
-            host.stop(container);
-        }
-    });
-}

@@ -37,7 +37,7 @@ pub fn exec(join: &JoinSpec, container: OwnedFd, facts: &HostFacts, io: Io) -> R
 
 /// As [`exec`], with a plan and a journal of the caller's (`--explain`).
 pub fn run(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &mut Journal) -> Result<Running> {
-    start(join, container, plan, io, journal)?.go(journal)
+    start(join, container, plan, io, journal)?.go(journal, || Ok(()))
 }
 
 /// As [`exec`], returning as soon as the process exists: for a caller that must not wait, not even

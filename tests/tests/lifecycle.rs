@@ -325,3 +325,15 @@ fn a_failed_start_says_why_and_leaves_what_was_there() {
     assert_eq!(state(&host, "bad"), "created");
     host.ok(&["rm", "bad"]);
 }
+
+#[test]
+fn logs_since_and_until_are_moments_or_ages() {
+    let host = Host::new();
+    host.ok(&["run", "--name", "cc", "--network", "none", "busybox", "echo", "now"]);
+    let logs = |flags: &[&str]| host.ok(&[&["logs"], flags, &["cc"]].concat());
+    assert_eq!(logs(&["--since", "10m"]), "now");
+    assert_eq!(logs(&["--until", "10m"]), "");
+    assert_eq!(logs(&["--since", "1h30m", "--until", "2100-01-01T00:00:00Z"]), "now");
+    assert_eq!(logs(&["--since", "2100-01-01"]), "");
+    assert!(host.fails(125, &["logs", "--since", "soon", "cc"]).contains("soon"));
+}

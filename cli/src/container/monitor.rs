@@ -14,7 +14,7 @@ use super::{LOG_FILE, events, explain, file, links, revival, start, takeover, un
 use crate::context::Context;
 use netstack::egress::Policy;
 use netstack::model::LastAddresses;
-use netstack::sandbox::{Mode, SandboxPlan, SandboxRequest};
+use netstack::sandbox::{Mode, Sandbox, SandboxPlan, SandboxRequest};
 use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
 use runtime::exec::{self, Io};
 use runtime::host::HostFacts;
@@ -149,7 +149,7 @@ pub fn attempt(
     let mut report = Report::started(starting.pid);
     report.warnings.extend(plan.warnings.iter().chain(&starting.lacking).cloned());
     let mut network_steps = Vec::new();
-    let sandbox = match network {
+    let mut sandbox = match network {
         Some(network) => {
             report.warnings.extend(network.warnings.iter().cloned());
             if asked.explain {
@@ -171,7 +171,8 @@ pub fn attempt(
     // Before the program runs: once it does, it may be gone before we look.
     state.set_running(starting.pid)?;
     state::save(&state_dir, &state)?;
-    let mut running = starting.go(&mut journal)?;
+    let serve = || sandbox.as_mut().map_or(Ok(()), Sandbox::serve);
+    let mut running = starting.go(&mut journal, serve)?;
     let ends = match (running.tty.take(), pipes) {
         (Some(master), _) => Ends::Tty(master),
         (None, Some(ends)) => ends,

@@ -89,11 +89,7 @@ impl SandboxPlan {
                 let path = Published::path(&self.netstack.state, &self.request.container_id);
                 write_json(&path, &Published::new(bindings))?;
                 let nft = self.nft.as_mut().expect("a plan with bridge networks has its sockets");
-                firewall::publish(nft, elements)?;
-                if let (Some(ports), target) = (&mut self.ports, bridge::target(&self.endpoints)) {
-                    ports.serve(target)?;
-                }
-                Ok(())
+                firewall::publish(nft, elements)
             }
             Step::DnsRecord { path, network, .. } => {
                 let endpoint = self.endpoints.iter().find(|e| e.network == *network);

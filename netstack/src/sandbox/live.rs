@@ -132,9 +132,7 @@ impl Sandbox {
             firewall::publish(nft, &new)?;
         }
         self.elements = wanted;
-        if let Some(ports) = &mut self.ports {
-            ports.serve(bridge::target(&self.endpoints))?;
-        }
+        self.serve()?;
         let named = self.wants_resolver();
         let (shared, forwards) = (self.shared(), self.forwards_to_host());
         match &mut self.resolver {

@@ -130,6 +130,15 @@ impl Sandbox {
         // For whoever has to restore the firewall.
         self.record()?;
         firewall::publish(self.firewall()?, elements)?;
+        self.serve()
+    }
+
+    /// Relays what DNAT cannot deliver. To be called once after the start, when nothing waits for it any
+    /// more: 500 ports take a millisecond.
+    ///
+    /// # Errors
+    /// Of listen(2), of a limit on descriptors.
+    pub fn serve(&mut self) -> Result<()> {
         let target = bridge::target(&self.endpoints);
         self.ports.as_mut().map_or(Ok(()), |ports| ports.serve(target))
     }

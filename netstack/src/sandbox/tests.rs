@@ -96,6 +96,16 @@ fn the_usual_attach_changes_no_rule_and_no_bridge() {
 }
 
 #[test]
+fn an_endpoint_without_names_says_so() {
+    let net = network("bridge", &[("172.17.0.0/16", "172.17.0.1")], &[]);
+    let mut nameless = endpoint("bridge", "172.17.0.2", None);
+    nameless.dns_names.clear();
+    let steps = plan(&[(net, Facts::ready())], &[nameless], &[], false);
+    let last = lines(&steps).pop();
+    assert_eq!(last.as_deref(), Some("note its place on network bridge, where nobody has a name"));
+}
+
+#[test]
 fn the_first_container_of_a_network_sets_the_host_up() {
     let net = network("front", &[("10.5.0.0/24", "10.5.0.1"), ("fd00::/64", "fd00::1")], &[]);
     let steps = plan(&[(net, Facts::default())], &[endpoint("front", "10.5.0.2", Some("fd00::2"))], &[], true);

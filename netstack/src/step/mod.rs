@@ -294,6 +294,9 @@ impl Action for Step {
                 format!("publish {}", what.join(", "))
             }
             Step::ExportNames => format!("tell the host the container's name, in {}", hostnames::HOSTS),
+            Step::DnsRecord { network, names, .. } if names.is_empty() => {
+                format!("note its place on network {network}, where nobody has a name")
+            }
             Step::DnsRecord { network, names, .. } => {
                 format!("let others on network {network} find it as {}", list(names))
             }

@@ -385,9 +385,13 @@ impl Starting {
         let _ = rustix::io::write(&self.go, &[what]);
     }
 
-    /// The host's side is ready: waits until the program runs. On an error everything is undone.
-    pub fn go(self, journal: &mut Journal) -> Result<Running> {
+    /// The host's side is ready: waits until the program runs, doing `meanwhile` what it need not wait for. On an
+    /// error everything is undone.
+    pub fn go(self, journal: &mut Journal, meanwhile: impl FnOnce() -> Result<()>) -> Result<Running> {
         self.say(init::NETWORK_READY);
+        if let Err(e) = meanwhile() {
+            return Err(self.undo.after(e));
+        }
         let Starting { pid, pidfd, go: _go, report, terminal, exec_step, undo, .. } = self;
         let done = match report::receive(report, journal) {
             Ok(Outcome::Executed) => receive_terminal(terminal),
