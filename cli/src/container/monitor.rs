@@ -169,7 +169,10 @@ pub fn attempt(
     let listener = attach::listen(&state_dir)?;
     state.streams = pipes.as_ref().map(Marks::of).transpose()?.flatten();
     // Before the program runs: once it does, it may be gone before we look.
-    state.set_running(starting.pid)?;
+    if let Err(gone) = state.set_running(starting.pid) {
+        // The child failed on its way up, and its own report says why.
+        return Err(starting.go(&mut journal, || Ok(())).err().unwrap_or(gone));
+    }
     state::save(&state_dir, &state)?;
     let serve = || sandbox.as_mut().map_or(Ok(()), Sandbox::serve);
     let mut running = starting.go(&mut journal, serve)?;
