@@ -93,10 +93,9 @@ case $command in
     mapfile -t filters < <(grep -v '^#' vagrant/vm/ci-tests)
     names=$(payload_names "${filters[@]}")
     fresh
-    code=0
-    limit=1200 suite "$names" || code=$?
+    payload_copy "$names"
     reboots
-    exit $code
+    limit=1200 suite "$names"
     ;;
   run)
     payload_build
