@@ -361,7 +361,11 @@ fn nothing_is_left_of_it() {
         ),
         ("links", "ip -br link | grep -E '^(veth|br-)' || true"),
         ("cgroups", "find /sys/fs/cgroup/rrun -mindepth 1 -type d 2>/dev/null || true"),
-        ("networks", "ls /var/lib/rrun/networks | grep -v -e lock || true"),
+        (
+            "networks",
+            "cd /var/lib/rrun/networks; grep -LiE '\"name\": ?\"(bridge|host|none)\"' *.json 2>/dev/null || true; \
+             ls by-name | grep -vxE '(bridge|host|none)(.json)?' || true",
+        ),
         ("ports", "find /run/rrun/ports -type f ! -name '*lock' 2>/dev/null || true"),
     ] {
         // Namespaces and their links die a moment later.
