@@ -180,7 +180,7 @@ impl End<'_> {
                 Some(p) if !p.as_os_str().is_empty() => p.to_owned(),
                 _ => PathBuf::from("."),
             };
-            if !self.open(&above, OFlags::PATH | OFlags::DIRECTORY).is_ok() {
+            if self.open(&above, OFlags::PATH | OFlags::DIRECTORY).is_err() {
                 return Err(match self {
                     End::Host => Error::not_found(format!("invalid output path: directory {above:?} does not exist"))
                         .with_hint(format!("mkdir -p {}", above.display())),
