@@ -141,6 +141,13 @@ fn conflicts_are_told_apart() {
     let _server = Server::on_host(&host, "tcp", "0.0.0.0", 8090, "host");
     let e = host.fails(125, &["run", "--rm", "-p", "8090:80", "busybox", "true"]);
     assert!(e.contains("failed to bind host port 0.0.0.0:8090/tcp: address already in use"), "{e}");
+    // In the midst of a long range, which is bound when the container's first process is there already.
+    for flags in [&["run", "--rm"][..], &["run", "-d", "--name", "half"]] {
+        let e = host.fails(125, &[flags, &["-p", "8085-8584:9000-9499", "busybox", "true"]].concat());
+        assert!(e.contains("failed to bind host port 0.0.0.0:8090/tcp: address already in use"), "{e}");
+        assert!(e.contains("driver failed programming external connectivity on endpoint "), "{e}");
+    }
+    assert_eq!(host.ok(&["ps", "-aq"]).lines().count(), 1);
     // And the other way round: a program of the host cannot take a published port.
     let taken = host.try_sh(&format!("{} tcp 0.0.0.0 8080 x", rrun_tests::host::env("RRUN_PEER")));
     assert_ne!(taken.code, 0, "{}", taken.stdout);

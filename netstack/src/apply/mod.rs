@@ -17,7 +17,7 @@ use crate::model::Endpoint;
 use crate::networks::{BridgeOptions, is_predefined, write_json};
 use crate::nl::{self, Batch, Failure, Socket, Visit};
 use crate::rate;
-use crate::sandbox::{Published, Sandbox, SandboxPlan};
+use crate::sandbox::{Published, Sandbox, SandboxPlan, no_connectivity};
 use crate::step::{Step, Veth};
 use ipnetwork::IpNetwork;
 use plan::{Action, Error, Journal, Mark, Result, ResultExt, Site};
@@ -70,7 +70,8 @@ impl SandboxPlan {
         }
         match first {
             // Done while planning.
-            Step::LeaseAddress { .. } | Step::ReservePort { .. } => Ok(()),
+            Step::LeaseAddress { .. } => Ok(()),
+            Step::ReservePort { .. } => self.hold_ports(),
             Step::CreateVeth(_) => self.plug(steps, range, netns),
             Step::LimitRate { ifname, bits, .. } => self.limit_rate(ifname, *bits, first),
             Step::WriteFiles { .. } => self.write_files(),
@@ -208,6 +209,15 @@ impl SandboxPlan {
             self.write_files()?;
         }
         Ok(())
+    }
+
+    /// What planning has left of it.
+    fn hold_ports(&mut self) -> Result<()> {
+        let Some(ports) = &mut self.ports else { return Ok(()) };
+        ports.hold_rest(&self.netstack.state).map_err(|e| match bridge::any_publishing_endpoint(&self.endpoints) {
+            Some(through) => no_connectivity(e, &self.request, through),
+            None => e,
+        })
     }
 
     fn write_files(&self) -> Result<()> {

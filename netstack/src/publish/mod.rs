@@ -22,4 +22,4 @@ pub use parse::{parse, parse_expose};
 pub use ports::{Leaving, Ports, is_meant, not_published};
 pub use reach::Reach;
 pub use relay::Target;
-pub use reserve::{preview, reserve};
+pub use reserve::{begin, preview, reserve};

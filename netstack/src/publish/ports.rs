@@ -28,6 +28,8 @@ pub struct Ports {
     /// The relay knows sockets by their place: it stays when others leave.
     pub(super) sockets: Vec<Option<HeldSocket>>,
     pub(super) relay: Option<Relay>,
+    /// Leased, to be bound by [`Ports::hold_rest`].
+    pub(super) later: Vec<reserve::Later>,
 }
 
 /// One range of host ports, taken in one go.
@@ -119,6 +121,7 @@ impl Ports {
             taken: Vec::new(),
             sockets: Vec::new(),
             relay: None,
+            later: Vec::new(),
         }
     }
 

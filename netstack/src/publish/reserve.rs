@@ -22,6 +22,10 @@ const BLOCK_TRIES: usize = 16;
 /// Free ports the kernel proposes but a container without a monitor still leases.
 const PICK_TRIES: usize = 256;
 
+/// A fixed range this long is bound while the container's first process is at its root: 500 sockets
+/// take 2 ms.
+const LONG: u16 = 64;
+
 /// Reserves the host ports of `specs` for container `owner` (its full ID).
 ///
 /// Fixed ports are taken before ranges to choose from, those before ephemeral ports, so that no
@@ -31,9 +35,25 @@ pub fn reserve(state: &Path, owner: &str, specs: &[PortSpec], default_ip: Option
     beside(state, specs, default_ip, &Ports::none(owner))
 }
 
+/// As [`reserve`], but long fixed ranges are kept from other containers only, until [`Ports::hold_rest`].
+pub fn begin(state: &Path, owner: &str, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Ports> {
+    take(state, specs, default_ip, &Ports::none(owner), true)
+}
+
 /// As [`reserve`], for a container that holds ports already.
 pub(super) fn beside(state: &Path, specs: &[PortSpec], default_ip: Option<IpAddr>, already: &Ports) -> Result<Ports> {
+    take(state, specs, default_ip, already, false)
+}
+
+fn take(
+    state: &Path,
+    specs: &[PortSpec],
+    default_ip: Option<IpAddr>,
+    already: &Ports,
+    in_two_parts: bool,
+) -> Result<Ports> {
     let mut r = Reservation::begin(already, specs, default_ip)?;
+    r.in_two_parts = in_two_parts;
     if specs.is_empty() {
         return Ok(r.ports);
     }
@@ -135,9 +155,57 @@ struct Reservation {
     /// Sockets that the open-files limit still allows.
     budget: u64,
     room: Room,
+    /// Long fixed ranges are bound later.
+    in_two_parts: bool,
+}
+
+/// A range that is leased and not yet bound.
+#[derive(Debug)]
+pub(super) struct Later {
+    spec: PortSpec,
+    /// Its place among what was taken.
+    place: usize,
+    /// How many sockets it may have.
+    budget: u64,
+}
+
+impl Ports {
+    /// The second part of [`begin`]. To be called when the container's first process has been cloned: it
+    /// inherits neither these sockets nor the limit that they take.
+    ///
+    /// # Errors
+    /// As [`reserve`]'s about programs of the host.
+    pub fn hold_rest(&mut self, state: &Path) -> Result<()> {
+        let later = std::mem::take(&mut self.later);
+        if later.is_empty() {
+            return Ok(());
+        }
+        let owner = self.owner.clone();
+        let mut r = Reservation {
+            ports: std::mem::replace(self, Ports::none(&owner)),
+            ipv6: socket::host_has_ipv6(),
+            default_ip: None,
+            budget: 0,
+            room: Room::lasting(),
+            in_two_parts: false,
+        };
+        let held = later.iter().try_for_each(|later| r.hold(later));
+        *self = r.ports;
+        held.map_err(|refused| refused.into_error(state, &owner))
+    }
 }
 
 impl Reservation {
+    fn hold(&mut self, later: &Later) -> Result<(), Refused> {
+        let taken = &self.ports.taken[later.place];
+        let (scope, host, container) = (taken.scope, taken.host, taken.container);
+        self.budget = later.budget;
+        let first = self.ports.sockets.len();
+        self.bind(&later.spec, scope, host, container, None)?;
+        self.ports.taken[later.place].sockets = (first..self.ports.sockets.len()).collect();
+        Ok(())
+    }
+
     fn begin(already: &Ports, specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Reservation> {
         let wanted: u64 = specs.iter().map(|s| u64::from(s.container.1 - s.container.0) + 1).sum();
         let room = Room::new(wanted, already.held() as u64);
@@ -155,6 +223,7 @@ impl Reservation {
             default_ip,
             budget: room.sockets,
             room,
+            in_two_parts: false,
         })
     }
 
@@ -273,7 +342,17 @@ impl Reservation {
             files: Vec::new(),
             sockets: Vec::new(),
         };
-        match self.lease(leases, &mut taken).and_then(|()| self.bind(spec, &taken, first)) {
+        let is_long = is_fixed(spec) && spec.iface.is_none() && host.1 - host.0 >= LONG;
+        let held = self.lease(leases, &mut taken).and_then(|()| match self.in_two_parts && is_long {
+            true => {
+                let budget = self.budget.min(u64::from(host.1 - host.0) + 1);
+                self.budget -= budget;
+                self.ports.later.push(Later { spec: spec.clone(), place: self.ports.taken.len(), budget });
+                Ok(())
+            }
+            false => self.bind(spec, taken.scope, host, container, first),
+        });
+        match held {
             Ok(()) => {
                 taken.sockets = (before.0..self.ports.sockets.len()).collect();
                 self.ports.taken.push(taken);
@@ -298,10 +377,17 @@ impl Reservation {
         Ok(())
     }
 
-    fn bind(&mut self, spec: &PortSpec, taken: &Taken, mut first: Option<OwnedFd>) -> Result<(), Refused> {
-        let Taken { proto, scope, .. } = *taken;
+    fn bind(
+        &mut self,
+        spec: &PortSpec,
+        scope: Scope,
+        host: (u16, u16),
+        container: (u16, u16),
+        mut first: Option<OwnedFd>,
+    ) -> Result<(), Refused> {
+        let proto = spec.proto;
         let from: Arc<[IpNetwork]> = spec.from.as_slice().into();
-        for (port, container_port) in (taken.host.0..=taken.host.1).zip(taken.container.0..) {
+        for (port, container_port) in (host.0..=host.1).zip(container.0..) {
             if self.budget == 0 {
                 break;
             }

@@ -18,6 +18,7 @@ mod request;
 pub(crate) use request::link_local;
 
 pub use live::{Closed, Sandbox};
+pub(crate) use plan::no_connectivity;
 pub use ports::{Joining, Left};
 pub use request::{Mode, SandboxRequest};
 

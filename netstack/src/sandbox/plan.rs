@@ -143,12 +143,8 @@ impl Netstack {
             bindings.extend(routed);
             return Ok((bindings, None));
         }
-        let mut ports = publish::reserve(&self.state, &request.container_id, &specs, default).map_err(|e| {
-            e.context(format!(
-                "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({})",
-                request.container_name, through.id
-            ))
-        })?;
+        let mut ports = publish::begin(&self.state, &request.container_id, &specs, default)
+            .map_err(|e| no_connectivity(e, request, through))?;
         ports.bindings.extend(routed);
         Ok((ports.bindings.clone(), Some(ports)))
     }
@@ -276,4 +272,12 @@ pub(super) fn why_unpublished(e: &Endpoint) -> Option<String> {
             e.driver, e.network
         )
     })
+}
+
+/// Docker's words around why a port could not be had.
+pub(crate) fn no_connectivity(e: Error, request: &SandboxRequest, through: &Endpoint) -> Error {
+    e.context(format!(
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {} ({})",
+        request.container_name, through.id
+    ))
 }
