@@ -62,8 +62,15 @@ fn compare(scratch: &Scratch, archive: &Path, label: &str) {
         .unwrap();
     assert!(status.success(), "{label}");
     let (ours, theirs) = (listing(&ours), listing(&theirs));
+    // Of a bsdtar archive GNU tar loses the times of directories that get a hard link later.
+    let timeless = |line: &String| match line.split_once(" mtime ") {
+        Some((head, tail)) if label == "bsdtar" && head.contains("\" 4") => {
+            format!("{head} {}", tail.split_once(' ').map_or("", |(_, rest)| rest))
+        }
+        _ => line.clone(),
+    };
     for (a, b) in ours.iter().zip(&theirs) {
-        assert_eq!(a, b, "{label}");
+        assert_eq!(timeless(a), timeless(b), "{label}");
     }
     assert_eq!(ours.len(), theirs.len(), "{label}");
 }
