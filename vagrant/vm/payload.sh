@@ -45,6 +45,6 @@ payload_copy() {
   # A second disk, since encryption under emulation is slow; the VM must not believe what it has read before.
   tar -C "$payload" --format=ustar -cf "$run/payload.raw" .
   truncate -s "$payload_size" "$run/payload.raw"
-  machine_ssh 'blockdev --flushbufs /dev/vdb; rm -rf /opt/rrun; mkdir /opt/rrun; tar -C /opt/rrun -xf /dev/vdb;
+  machine_ssh 'blockdev --flushbufs /dev/vdb; rm -rf /opt/rrun; mkdir /opt/rrun; tar -C /opt/rrun -xmf /dev/vdb;
     ln -sf /opt/rrun/bin/rrun /usr/local/bin/'
 }
