@@ -267,6 +267,8 @@ impl Launch<'_> {
         }
         let (pid, pidfd) = cloned.map_err(|e| clone_error(e, cgroup.as_deref()).with_step(steps[index].line()))?;
         drop(pids);
+        // The child's ends of the pipes: while we hold one, its report never ends.
+        drop(parts);
         journal.mark(index, begin);
         let own = |ns, name| kinds.contains(&ns).then(|| namespace(pid, name)).transpose();
         let (netns, mounts) = match own(Ns::Net, "net").and_then(|net| Ok((net, own(Ns::Mount, "mnt")?))) {
