@@ -376,7 +376,9 @@ fn udp_follows_the_container_that_publishes_now() {
         let second = host.start("bbb", &["bridge"], &["5353:53/udp"]);
         second.echo_udp(53, "second");
         assert_ne!(second.ip(), gone);
-        assert_eq!(ask().unwrap(), "second");
+        // The first one's last answer may still be in the socket: its namespace dies in its own time.
+        let answers: Vec<_> = (0..2).map(|_| ask().unwrap()).collect();
+        assert_eq!(answers[1], "second", "{answers:?}");
         host.stop(second);
     });
 }

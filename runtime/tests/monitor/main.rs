@@ -239,9 +239,9 @@ fn waiters_learn_the_code() {
 #[test]
 fn sigterm_stops_the_container_and_sighup_does_not() {
     let m = Monitored::start("term", Wanted::new("trap 'exit 8' TERM; while :; do sleep 0.02; done"));
-    std::thread::sleep(Duration::from_millis(100));
+    settle();
     m.kill(libc::SIGHUP);
-    std::thread::sleep(Duration::from_millis(100));
+    settle();
     assert!(m.request(json!({ "stats": {} })).is_ok());
     m.kill(libc::SIGTERM);
     assert_eq!(m.finish()["code"], 8);
@@ -249,11 +249,17 @@ fn sigterm_stops_the_container_and_sighup_does_not() {
     let patience = Duration::from_millis(300);
     let wanted = Wanted { stop_timeout: Some(patience), ..Wanted::new("trap '' TERM; while :; do sleep 0.02; done") };
     let m = Monitored::start("kill", wanted);
-    std::thread::sleep(Duration::from_millis(100));
+    settle();
     let begin = Instant::now();
     m.kill(libc::SIGTERM);
     assert_eq!(m.finish()["code"], 137);
     assert!(begin.elapsed() >= patience);
+}
+
+/// As long as a shell may take to have set its trap, on a machine that may be slow.
+fn settle() {
+    let slow = std::env::var("RRUN_TEST_SLOW").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    std::thread::sleep(Duration::from_millis(100) * slow);
 }
 
 #[test]
