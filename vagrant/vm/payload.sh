@@ -35,7 +35,12 @@ payload_copy() {
   local payload=$run/payload name path
   rm -rf "$payload"
   mkdir -p "$payload"/{bin,tests}
-  cp "$target"/*/release/{rrun,prober,peer,reboot} "$payload/bin/"
+  cp "$target"/*/release/rrun "$payload/bin/"
+  # The tests' own programs: src/bin/NAME.rs or src/bin/NAME/.
+  for name in tests/src/bin/*; do
+    name=$(basename "$name" .rs)
+    cp "$target"/*/release/"$name" "$payload/bin/"
+  done
   while read -r name path; do
     ! grep -q "^$name::" <<<"$1" || strip -o "$payload/tests/$name" "$path"
   done <<<"$executables"
