@@ -103,28 +103,22 @@ impl Held<'_> {
 
     /// In the child: the layers joined, over their own directory, since the mount needs some place.
     fn mount(&self, part: Part) -> Result<OwnedFd> {
-        let (upper, work) = (self.upper(), self.dir.join("work"));
-        let mut lower = self.record.layers.clone();
-        let (data, flags) = match part {
-            Part::Whole => (overlay_data(&lower, &upper, &work, false), MountFlags::empty()),
-            // The upper directory of a running container is only looked at, as one more layer below.
+        let lower = &self.record.layers;
+        match part {
+            Part::Image => joined(&self.layers, lower, &self.layers),
             Part::Root => {
-                lower.insert(0, upper);
-                (lower_data(&lower), MountFlags::RDONLY)
+                // The upper directory of a running container is only looked at, as one more layer below.
+                let mut all = lower.clone();
+                all.insert(0, self.upper());
+                joined(&self.layers, &all, &self.layers)
             }
-            // Overlayfs wants two layers for a mount without an upper one.
-            Part::Image if lower.len() == 1 => return open_dir(&self.layers.join(&lower[0])),
-            Part::Image => (lower_data(&lower), MountFlags::RDONLY),
-        };
-        let data = CString::new(data).map_err(|_| Error::system("a layer's name contains a NUL byte"))?;
-        std::env::set_current_dir(&self.layers).doing(|| format!("enter {}", self.layers.display()))?;
-        rustix::mount::mount("overlay", &self.layers, "overlay", flags, data.as_c_str())
-            .doing(|| "mount the container's files")?;
-        let root = open_dir(&self.layers)?;
-        if part == Part::Whole {
-            self.bind(&root)?;
+            Part::Whole => {
+                let data = overlay_data(lower, &self.upper(), &self.dir.join("work"), false);
+                let root = overlay(&self.layers, &self.layers, MountFlags::empty(), data)?;
+                self.bind(&root)?;
+                Ok(root)
+            }
         }
-        Ok(root)
     }
 
     /// Binds and volumes, where the container has them.
@@ -172,10 +166,27 @@ fn make_mountpoint(root: &OwnedFd, path: &Path, directory: bool) -> rustix::io::
     Ok(here)
 }
 
-/// A mount without an upper directory: the option list ends after the layers.
-fn lower_data(lower: &[PathBuf]) -> String {
+/// Layers (relative to `base`, topmost first) as one tree to look at; mounted over `seat`, in a mount
+/// namespace of the caller's own.
+///
+/// # Errors
+/// Of mount(2).
+pub fn joined(base: &Path, lower: &[PathBuf], seat: &Path) -> Result<OwnedFd> {
+    // Overlayfs wants two layers for a mount without an upper one; one alone is its own tree.
+    if let [only] = lower {
+        return open_dir(&base.join(only));
+    }
+    // The option list of such a mount ends after the layers.
     let data = overlay_data(lower, Path::new(""), Path::new(""), false);
-    data.split(",upperdir=").next().unwrap_or(&data).to_owned()
+    let layers = data.split(",upperdir=").next().unwrap_or(&data).to_owned();
+    overlay(base, seat, MountFlags::RDONLY, layers)
+}
+
+fn overlay(base: &Path, seat: &Path, flags: MountFlags, data: String) -> Result<OwnedFd> {
+    let data = CString::new(data).map_err(|_| Error::system("a layer's name contains a NUL byte"))?;
+    std::env::set_current_dir(base).doing(|| format!("enter {}", base.display()))?;
+    rustix::mount::mount("overlay", seat, "overlay", flags, data.as_c_str()).doing(|| "mount the layers")?;
+    open_dir(seat)
 }
 
 /// The root of a running container. `None`: it has ended.

@@ -3,14 +3,13 @@
 //! Image content is hostile input: the path to the directory is resolved inside the image's own
 //! tree (openat2), and below it no symbolic link is ever followed.
 
-use crate::container::tree::child;
+use crate::container::tree::{self, child};
 use plan::{Error, Result, ResultExt};
 use runtime::spec::Root;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid};
-use rustix::mount::MountFlags;
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -28,38 +27,12 @@ const MAX_DEPTH: usize = 256;
 /// Of the copy.
 pub fn from_image(root: &Root, path: &Path, to: &Path, seat: &Path) -> Result<()> {
     let Root::Overlay { base, lower, .. } = root else { return Ok(()) };
-    child::spawn(true, || mount(base, lower, seat).and_then(|image| directory(&image, path, to)))?.join()
-}
-
-/// The image's tree, as the container will see it.
-fn mount(base: &Path, lower: &[PathBuf], seat: &Path) -> Result<OwnedFd> {
-    let open = |path: &Path| {
-        rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| format!("open {}", path.display()))
-    };
-    // Overlay wants two layers for a read-only mount; one alone is its own tree.
-    if let [only] = lower {
-        return open(&base.join(only));
-    }
-    std::env::set_current_dir(base).doing(|| format!("enter {}", base.display()))?;
-    let names: Vec<&[u8]> = lower.iter().map(|l| l.as_os_str().as_bytes()).collect();
-    let options = CString::new([b"lowerdir=".to_vec(), names.join(&b':')].concat())
-        .map_err(|_| Error::system("a layer's name contains a NUL byte"))?;
-    rustix::mount::mount("overlay", seat, "overlay", MountFlags::RDONLY, Some(options.as_c_str()))
-        .doing(|| "mount the image's layers")?;
-    open(seat)
+    child::spawn(true, || tree::joined(base, lower, seat).and_then(|image| directory(&image, path, to)))?.join()
 }
 
 fn directory(image: &OwnedFd, path: &Path, to: &Path) -> Result<()> {
-    let inside = path.strip_prefix("/").unwrap_or(path);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let from = match rustix::fs::openat2(
-        image,
-        inside,
-        flags,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    ) {
+    let from = match tree::resolve(image.as_fd(), path, flags) {
         Ok(fd) => fd,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(()),
         Err(e) => return Err(Error::os(format!("open {} in the image", path.display()), e.raw_os_error())),
