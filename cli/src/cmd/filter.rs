@@ -5,6 +5,7 @@ use crate::container::view::View;
 use crate::context::Context;
 use netstack::publish;
 use plan::{Error, Result};
+use std::collections::BTreeMap;
 
 const KEYS: [&str; 13] = [
     "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
@@ -12,6 +13,14 @@ const KEYS: [&str; 13] = [
 ];
 
 pub struct Filters(Vec<(String, String)>);
+
+/// `KEY`, or `KEY=VALUE`: what every filter by label means.
+pub fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|have| have == value),
+        None => labels.contains_key(wanted),
+    }
+}
 
 /// # Errors
 /// Docker's texts for a filter that cannot mean anything.
@@ -124,10 +133,7 @@ impl<'a> Test<'a> {
         };
         let Some(record) = &v.record else { return false };
         match key {
-            "label" => match value.split_once('=') {
-                Some((k, wanted)) => record.config.labels.get(k).is_some_and(|have| have == wanted),
-                None => record.config.labels.contains_key(value),
-            },
+            "label" => has_label(&record.config.labels, value),
             "status" => v.status() == value,
             "health" => v.state.health.map_or("none".into(), |h| h.to_string()) == value,
             "exited" => v.state.status == runtime::state::Status::Exited && value.parse() == Ok(v.state.exit_code),

@@ -1,5 +1,6 @@
 //! `rrun images`: the images that are here.
 
+use super::filter::has_label;
 use crate::args::ImagesArgs;
 use crate::context::Context;
 use crate::render::table::{ago, human_size, short_id};
@@ -101,10 +102,7 @@ fn selected(image: &Image, all: &[Image], filters: &[String]) -> Result<bool> {
                 let (r, tag) = t.rsplit_once(':').unwrap_or((t, ""));
                 named(Some(value), r, tag)
             }),
-            "label" => match value.split_once('=') {
-                Some((k, v)) => image.config.labels.get(k).is_some_and(|have| have == v),
-                None => image.config.labels.contains_key(value),
-            },
+            "label" => has_label(&image.config.labels, value),
             "before" | "since" => {
                 let pivot = all.iter().find(|i| i.repo_tags.iter().any(|t| t == value) || i.id.contains(value));
                 let pivot = pivot.ok_or_else(|| super::tag::no_such_image(value))?;

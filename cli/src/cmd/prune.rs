@@ -1,7 +1,9 @@
 //! What every `prune` shares: the question, and the `until` filter.
 
+use super::filter::has_label;
 use crate::container::request::size::duration;
 use plan::{Error, Result};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Asks whether to go on. A closed terminal is a no.
@@ -12,9 +14,22 @@ pub fn confirm(warning: &str) -> bool {
     std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
+/// What `until`, `label` and `label!` say of a thing: whether it may go. `None` for any other key.
+///
+/// # Errors
+/// A moment that means nothing.
+pub fn selects(key: &str, value: &str, created: &str, labels: &BTreeMap<String, String>) -> Result<Option<bool>> {
+    Ok(match key {
+        "until" => Some(older(created, value)?),
+        "label" => Some(has_label(labels, value)),
+        "label!" => Some(!has_label(labels, value)),
+        _ => None,
+    })
+}
+
 /// Whether something made at `created` is older than `until`: a duration (`10m`, `1h30m`), a Unix time
 /// or RFC 3339.
-pub fn older(created: &str, until: &str) -> Result<bool> {
+fn older(created: &str, until: &str) -> Result<bool> {
     if let Some(age) = duration(until) {
         return Ok(u64::try_from(plan::time::seconds_since(created)).is_ok_and(|seconds| seconds >= age.as_secs()));
     }

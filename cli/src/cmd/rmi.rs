@@ -1,13 +1,14 @@
 //! `rrun rmi`: removes names, and images when their last name goes; `rrun image prune`: those nobody needs.
 
-use super::prune::{confirm, older};
+use super::prune::{confirm, selects};
 use crate::args::{ImagePruneArgs, RmiArgs};
 use crate::container;
 use crate::context::Context;
 use crate::render;
 use crate::render::table::human_size;
-use images::store::{Image, Removed};
+use images::store::Removed;
 use plan::{Error, Kind, Result};
+use std::collections::BTreeMap;
 
 pub fn run(ctx: &Context, args: &RmiArgs) -> Result<i32> {
     let store = ctx.images()?;
@@ -47,7 +48,7 @@ fn user_of(entries: &[container::Entry], image: &str) -> Option<String> {
 /// A filter that means nothing, a damaged store.
 pub fn prune(ctx: &Context, args: &ImagePruneArgs) -> Result<i32> {
     for filter in &args.filter {
-        keeps(filter, None)?;
+        keeps(filter, "", &BTreeMap::new())?;
     }
     let warning = match args.all {
         true => "WARNING! This will remove all images without at least one container associated to them.",
@@ -79,7 +80,7 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[String]) -> Result<(Ve
             continue;
         }
         for filter in filters {
-            if keeps(filter, Some(&image))? {
+            if keeps(filter, &image.created, &image.config.labels)? {
                 continue 'images;
             }
         }
@@ -96,19 +97,12 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[String]) -> Result<(Ve
     Ok((lines, before.saturating_sub(store.unpacked_bytes()?)))
 }
 
-/// Whether a filter spares the image.
-fn keeps(filter: &str, image: Option<&Image>) -> Result<bool> {
-    let bad =
-        || Error::invalid(format!("invalid filter '{filter}'")).with_hint("prune takes until=, label= and label!=");
-    let (key, value) = filter.split_once('=').ok_or_else(bad)?;
-    let labelled = |image: &Image| match value.split_once('=') {
-        Some((k, v)) => image.config.labels.get(k).is_some_and(|have| have == v),
-        None => image.config.labels.contains_key(value),
+/// Whether a filter spares an image made at `created`.
+fn keeps(filter: &str, created: &str, labels: &BTreeMap<String, String>) -> Result<bool> {
+    let selected = match filter.split_once('=') {
+        Some((key, value)) => selects(key, value, created, labels)?,
+        None => None,
     };
-    match (key, image) {
-        ("until", image) => Ok(!older(image.map_or("", |i| &i.created), value)?),
-        ("label", image) => Ok(image.is_some_and(|i| !labelled(i))),
-        ("label!", image) => Ok(image.is_some_and(labelled)),
-        _ => Err(bad()),
-    }
+    let bad = || Error::invalid(format!("invalid filter '{filter}'"));
+    selected.map(|may_go| !may_go).ok_or_else(|| bad().with_hint("prune takes until=, label= and label!="))
 }

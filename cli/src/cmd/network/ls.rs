@@ -1,6 +1,7 @@
 //! `rrun network ls`.
 
 use crate::args::NetworkLsArgs;
+use crate::cmd::filter::has_label;
 use crate::context::Context;
 use crate::render::table::short_id;
 use crate::render::template::{self, Column, Row};
@@ -105,18 +106,11 @@ pub fn matches(n: &Network, key: &str, value: &str, unused: impl Fn() -> Result<
         "name" => n.name.contains(value),
         "scope" => value == "local",
         "type" => is_predefined(&n.name) == (value == "builtin"),
-        "label" => has_label(n, value),
-        "label!" => !has_label(n, value),
+        "label" => has_label(&n.labels, value),
+        "label!" => !has_label(&n.labels, value),
         "dangling" => (!is_predefined(&n.name) && unused()?) == matches!(value, "true" | "1"),
         _ => true,
     })
-}
-
-fn has_label(n: &Network, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((k, v)) => n.labels.get(k).is_some_and(|have| have == v),
-        None => n.labels.contains_key(wanted),
-    }
 }
 
 /// Docker's natural order: `net2` before `net10`.

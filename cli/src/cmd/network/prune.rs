@@ -2,7 +2,7 @@
 
 use super::ls;
 use crate::args::NetworkPruneArgs;
-use crate::cmd::prune::{confirm, older};
+use crate::cmd::prune::{confirm, selects};
 use crate::container::{self, Entry};
 use crate::context::Context;
 use netstack::networks::is_predefined;
@@ -55,10 +55,7 @@ pub fn remove_unused(ctx: &Context, filter: &[String]) -> Result<Vec<String>> {
         let mut keep = false;
         for (key, values) in &filters {
             for v in values {
-                keep |= match key.as_str() {
-                    "until" => !older(&n.created, v)?,
-                    _ => !ls::matches(&n, key, v, || Ok(true))?,
-                };
+                keep |= selects(key, v, &n.created, &n.labels)? == Some(false);
             }
         }
         if keep {

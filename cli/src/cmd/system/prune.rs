@@ -1,13 +1,14 @@
 //! `rrun system prune` and `rrun container prune`.
 
 use crate::args::{ContainerPruneArgs, SystemPruneArgs};
-use crate::cmd::prune::{confirm, older};
+use crate::cmd::prune::{confirm, selects};
 use crate::cmd::{network, rmi, volume};
 use crate::container::{self, Entry, Record, life, view};
 use crate::context::Context;
 use crate::render::table::human_size;
 use plan::{Error, Kind, Result};
 use runtime::state::Status;
+use std::collections::BTreeMap;
 
 pub fn run(ctx: &Context, args: &SystemPruneArgs) -> Result<i32> {
     check(&args.filter)?;
@@ -67,13 +68,9 @@ fn section(title: &str, lines: &[String]) -> String {
 fn check(filters: &[String]) -> Result<()> {
     for filter in filters {
         let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
-        match key {
-            "until" => drop(older("", value)?),
-            "label" | "label!" => {}
-            _ => {
-                return Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
-                    .with_hint("prune takes until, label and label!"));
-            }
+        if selects(key, value, "", &BTreeMap::new())?.is_none() {
+            return Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
+                .with_hint("prune takes until, label and label!"));
         }
     }
     Ok(())
@@ -104,18 +101,8 @@ fn remove_stopped(ctx: &Context, filters: &[String]) -> Result<(Vec<String>, u64
 }
 
 fn passes(record: &Record, filters: &[String]) -> Result<bool> {
-    let labelled = |value: &str| match value.split_once('=') {
-        Some((k, v)) => record.config.labels.get(k).is_some_and(|have| have == v),
-        None => record.config.labels.contains_key(value),
-    };
-    for filter in filters {
-        let keep = match filter.split_once('=') {
-            Some(("until", value)) => older(&record.created, value)?,
-            Some(("label", value)) => labelled(value),
-            Some(("label!", value)) => !labelled(value),
-            _ => true,
-        };
-        if !keep {
+    for (key, value) in filters.iter().filter_map(|f| f.split_once('=')) {
+        if selects(key, value, &record.created, &record.config.labels)? == Some(false) {
             return Ok(false);
         }
     }

@@ -1,6 +1,7 @@
 //! `rrun volume ls`.
 
 use crate::args::VolumeLsArgs;
+use crate::cmd::filter::has_label;
 use crate::container;
 use crate::container::volume::store::{self, Volume};
 use crate::context::Context;
@@ -64,10 +65,7 @@ pub fn parse(filters: &[String], keys: &[&str]) -> Result<Vec<(String, String)>>
 
 /// Labels must all be there; of the other keys one value each.
 pub fn passes(volume: &Volume, filters: &[(String, String)], dangling: bool) -> bool {
-    let labelled = |value: &str| match value.split_once('=') {
-        Some((k, v)) => volume.labels.get(k).is_some_and(|have| have == v),
-        None => volume.labels.contains_key(value),
-    };
+    let labelled = |value: &str| has_label(&volume.labels, value);
     let any = |key: &str, test: &dyn Fn(&str) -> bool| {
         let mut values = filters.iter().filter(|(k, _)| k == key).map(|(_, v)| v.as_str()).peekable();
         values.peek().is_none() || values.any(test)
