@@ -33,6 +33,11 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// Of content that is here, for any platform.
+    pub fn of(media_type: &str, digest: Digest, size: u64) -> Descriptor {
+        Descriptor { media_type: media_type.to_owned(), digest, size, platform: None, annotations: None }
+    }
+
     /// What the named document must hash to and weigh.
     pub fn verify(&self, what: &str, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != self.size {

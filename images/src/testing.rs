@@ -66,13 +66,7 @@ pub fn image(blobs: &[Vec<u8>], tars: &[Vec<u8>]) -> (Vec<u8>, Vec<u8>) {
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let config = config.to_string().into_bytes();
-    let describe = |media_type: &str, bytes: &[u8]| Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        platform: None,
-        annotations: None,
-    };
+    let describe = |kind: &str, bytes: &[u8]| Descriptor::of(kind, Digest::of(bytes), bytes.len() as u64);
     let layers = blobs.iter().map(|b| describe(OCI_LAYER, b)).collect();
     let manifest = compose(describe(OCI_CONFIG, &config), layers);
     (config, manifest)

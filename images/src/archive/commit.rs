@@ -1,13 +1,13 @@
 //! An image of another one and a layer on top: what `commit` makes of a container.
 
-use super::changes;
-use crate::config::{Config, History, ImageConfig};
+use super::{changes, keep};
+use crate::config::{Config, History};
 use crate::digest::{Digest, Hashing};
 use crate::ingest::{self, Layer, Source};
-use crate::manifest::{Descriptor, OCI_CONFIG, OCI_LAYER, compose};
+use crate::manifest::{Descriptor, OCI_LAYER};
 use crate::progress::Silent;
 use crate::reference::Reference;
-use crate::store::{Image, Parts, Store};
+use crate::store::{Image, Store};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use plan::{Error, Result, ResultExt};
@@ -72,30 +72,8 @@ pub fn commit(store: &Store, parent: &Image, mut layer: impl Read, options: &Com
         empty_layer: false,
     });
     (doc.created, doc.author, doc.comment) = (created, options.author.clone(), options.message.clone());
-    let config_bytes = serde_json::to_vec(&doc).expect("plain data always serialises");
-    ImageConfig::parse(&config_bytes)?;
-    let id = Digest::of(&config_bytes);
-    let describe = |media_type: &str, digest: &Digest, size| Descriptor {
-        media_type: media_type.to_owned(),
-        digest: digest.clone(),
-        size,
-        platform: None,
-        annotations: None,
-    };
-    kept.layers.push(describe(&format!("{OCI_LAYER}+gzip"), &digest, size));
-    let manifest_bytes = compose(describe(OCI_CONFIG, &id, config_bytes.len() as u64), kept.layers);
-    let manifest = Digest::of(&manifest_bytes);
-    store.write_blob(&id, &config_bytes)?;
-    store.write_blob(&manifest, &manifest_bytes)?;
-    let parts = Parts {
-        manifest,
-        blobs: layers.into_iter().map(|l| l.blob).collect(),
-        diff_ids: doc.rootfs.diff_ids,
-        size: unpacked,
-        created: doc.created,
-        architecture: doc.architecture,
-    };
-    store.register(&id, parts, options.reference.as_slice())
+    kept.layers.push(Descriptor::of(&format!("{OCI_LAYER}+gzip"), digest, size));
+    keep(store, doc, kept.layers, unpacked, options.reference.as_ref())
 }
 
 /// All archives are in the store already.

@@ -46,11 +46,11 @@ fn image(bundle: &Bundle, entry: &Entry) -> Result<Found> {
     for (file, diff_id) in std::iter::zip(files, doc.rootfs.diff_ids) {
         let piece = bundle.need(file)?;
         let (media_type, blob) = identify(&piece, file, &diff_id)?;
-        descriptors.push(descriptor(&media_type, blob.clone(), piece.size));
+        descriptors.push(Descriptor::of(&media_type, blob.clone(), piece.size));
         layers.push(Layer { blob, size: piece.size, diff_id });
         pieces.push(piece);
     }
-    let config = descriptor(OCI_CONFIG, Digest::of(&config_bytes), config_bytes.len() as u64);
+    let config = Descriptor::of(OCI_CONFIG, Digest::of(&config_bytes), config_bytes.len() as u64);
     // The OCI half of a hybrid has the manifest as the image's maker wrote it.
     let blobs: Vec<&Digest> = layers.iter().map(|l| &l.blob).collect();
     let manifest_bytes =
@@ -76,10 +76,6 @@ fn identify(piece: &Piece, file: &str, diff_id: &Digest) -> Result<(String, Dige
         }
     };
     Ok((format!("{OCI_LAYER}{suffix}"), digest))
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor { media_type: media_type.to_owned(), digest, size, platform: None, annotations: None }
 }
 
 /// A name that an archive may give: with a tag, and without a digest, which it could only claim.

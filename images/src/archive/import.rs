@@ -1,14 +1,13 @@
 //! An image of one layer from the archive of a root file system.
 
-use super::changes;
+use super::{changes, keep};
 use crate::config::{Config, History, ImageConfig, RootFs};
-use crate::digest::Digest;
 use crate::ingest;
-use crate::manifest::{Descriptor, OCI_CONFIG, OCI_LAYER, compose};
+use crate::manifest::{Descriptor, OCI_LAYER};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::snapshot;
-use crate::store::{Image, Parts, Store};
+use crate::store::{Image, Store};
 use plan::{Error, Result};
 use std::io::Read;
 use std::sync::atomic::AtomicBool;
@@ -56,38 +55,14 @@ pub fn import(store: &Store, reader: impl Read, options: &ImportOptions) -> Resu
         author: String::new(),
         comment: comment.clone(),
         docker_version: String::new(),
-        architecture: platform.architecture.clone(),
-        variant: platform.variant.clone(),
+        architecture: platform.architecture,
+        variant: platform.variant,
         os: platform.os,
         config,
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id.clone()] },
-        history: vec![History { created: created.clone(), comment, ..History::default() }],
+        history: vec![History { created, comment, ..History::default() }],
     };
-    let config_bytes = serde_json::to_vec(&doc).expect("plain data always serialises");
-    ImageConfig::parse(&config_bytes)?;
-    let id = Digest::of(&config_bytes);
-    let describe = |media_type: &str, digest: &Digest, size| Descriptor {
-        media_type: media_type.to_owned(),
-        digest: digest.clone(),
-        size,
-        platform: None,
-        annotations: None,
-    };
-    let manifest_bytes = compose(
-        describe(OCI_CONFIG, &id, config_bytes.len() as u64),
-        vec![describe(&format!("{OCI_LAYER}{}", unpacked.compression), &blob, blob_size)],
-    );
-    let manifest = Digest::of(&manifest_bytes);
-    store.write_blob(&id, &config_bytes)?;
-    store.write_blob(&manifest, &manifest_bytes)?;
     let size = snapshot::record(store.root(), diff_id.as_str())?.map_or(applied.bytes, |r| r.size);
-    let parts = Parts {
-        manifest,
-        blobs: vec![blob],
-        diff_ids: vec![diff_id],
-        size,
-        created,
-        architecture: platform.architecture,
-    };
-    store.register(&id, parts, options.reference.as_slice())
+    let layer = Descriptor::of(&format!("{OCI_LAYER}{}", unpacked.compression), blob, blob_size);
+    keep(store, doc, vec![layer], size, options.reference.as_ref())
 }

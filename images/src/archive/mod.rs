@@ -21,10 +21,10 @@ pub use save::{Format, save};
 use crate::config::ImageConfig;
 use crate::digest::Digest;
 use crate::ingest::{self, Layer, Source};
-use crate::manifest::{Descriptor, MAX_DOCUMENT};
+use crate::manifest::{Descriptor, MAX_DOCUMENT, OCI_CONFIG, compose};
 use crate::progress::Progress;
 use crate::reference::Reference;
-use crate::store::{Parts, Store};
+use crate::store::{Image, Parts, Store};
 use bundle::{Bundle, Piece};
 use plan::{Error, Result};
 use std::io::Read;
@@ -37,6 +37,34 @@ use std::sync::atomic::AtomicBool;
 /// Of reading them; bzip2, xz and zip, which are not understood.
 pub fn decompress<'r>(reader: impl std::io::BufRead + 'r) -> Result<Box<dyn Read + 'r>> {
     Ok(Box::new(ingest::Decoder::new(reader)?))
+}
+
+/// Keeps an image made here, of layers that are installed and whose archives are in the store.
+fn keep(
+    store: &Store,
+    doc: ImageConfig,
+    layers: Vec<Descriptor>,
+    size: u64,
+    name: Option<&Reference>,
+) -> Result<Image> {
+    let config_bytes = serde_json::to_vec(&doc).expect("plain data always serialises");
+    // What we make must be something that we would take.
+    ImageConfig::parse(&config_bytes)?;
+    let id = Digest::of(&config_bytes);
+    let blobs = layers.iter().map(|l| l.digest.clone()).collect();
+    let manifest_bytes = compose(Descriptor::of(OCI_CONFIG, id.clone(), config_bytes.len() as u64), layers);
+    let manifest = Digest::of(&manifest_bytes);
+    store.write_blob(&id, &config_bytes)?;
+    store.write_blob(&manifest, &manifest_bytes)?;
+    let parts = Parts {
+        manifest,
+        blobs,
+        diff_ids: doc.rootfs.diff_ids,
+        size,
+        created: doc.created,
+        architecture: doc.architecture,
+    };
+    store.register(&id, parts, name.map_or(&[], std::slice::from_ref))
 }
 
 /// Where `load` reads from.

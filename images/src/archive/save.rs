@@ -111,13 +111,8 @@ fn meant(store: &Store, name: &str) -> Result<Vec<(Image, Option<String>)>> {
 fn index(chosen: &[Chosen]) -> Value {
     let mut entries = Vec::new();
     for c in chosen {
-        let plain = Descriptor {
-            media_type: c.kept.media_type.clone(),
-            digest: Digest::of(&c.kept.manifest),
-            size: c.kept.manifest.len() as u64,
-            platform: None,
-            annotations: None,
-        };
+        let manifest = &c.kept.manifest;
+        let plain = Descriptor::of(&c.kept.media_type, Digest::of(manifest), manifest.len() as u64);
         if c.tags.is_empty() {
             entries.push(plain.clone());
         }

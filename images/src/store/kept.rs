@@ -89,12 +89,6 @@ impl Store {
         let file = File::open(&path).doing(doing)?;
         let size = file.metadata().doing(doing)?.len();
         let suffix = Decoder::new(BufReader::new(file))?.suffix();
-        Ok(Descriptor {
-            media_type: format!("{OCI_LAYER}{suffix}"),
-            digest: blob.clone(),
-            size,
-            platform: None,
-            annotations: None,
-        })
+        Ok(Descriptor::of(&format!("{OCI_LAYER}{suffix}"), blob.clone(), size))
     }
 }
