@@ -30,7 +30,7 @@ fn facts(ctx: &Context) -> Result<Value> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let system = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"');
     let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
-    if std::path::Path::new("/sys/kernel/security/apparmor").exists() {
+    if runtime::apparmor::Facts::observe().is_some() {
         security.insert(0, "name=apparmor".to_owned());
     }
     if layout.is_v2() {
