@@ -184,7 +184,21 @@ impl Socket {
         m.finalize();
         let mut out = vec![0; m.buffer_len()];
         m.serialize(&mut out);
-        self.send(&out)?;
+        let read = self.list(&out, |slice| {
+            // A message of a kind the typed crate cannot read is of no interest here.
+            if let Ok(m) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(slice)
+                && let NetlinkPayload::InnerMessage(inner) = m.payload
+            {
+                each(inner);
+            }
+        })?;
+        read.map_err(|errno| Error::os("list the kernel's links, addresses or routes", errno))
+    }
+
+    /// Sends one raw request for everything of a kind and hands each message of the answer, header
+    /// included, to `each`. An errno is the kernel's refusal.
+    pub(super) fn list(&mut self, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<std::result::Result<(), i32>> {
+        self.send(request)?;
         let mut buf = vec![0u8; 64 * 1024];
         loop {
             let n = self.receive(&mut buf)?;
@@ -193,20 +207,13 @@ impl Socket {
                 let slice = &buf[at..at + raw.len];
                 at += align(raw.len);
                 match raw.kind {
-                    NLMSG_DONE => return Ok(()),
+                    NLMSG_DONE => return Ok(Ok(())),
                     NLMSG_ERROR => {
                         if let Some((errno, _)) = raw.failure() {
-                            return Err(Error::os("list the kernel's links, addresses or routes", errno));
+                            return Ok(Err(errno));
                         }
                     }
-                    _ => {
-                        // A message of a kind the typed crate cannot read is of no interest here.
-                        if let Ok(m) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(slice)
-                            && let NetlinkPayload::InnerMessage(inner) = m.payload
-                        {
-                            each(inner);
-                        }
-                    }
+                    _ => each(slice),
                 }
             }
         }
