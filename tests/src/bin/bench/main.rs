@@ -1,5 +1,11 @@
-//! The benchmark table. Every row runs on a simulated host; peers run in the same host, so that all
-//! share the conditions of one machine and one moment.
+//! The benchmark table. Every row of rrun's runs on a simulated host, its peers' in namespaces of their
+//! own: all share the conditions of one machine and one moment.
+//!
+//! `bench time N PAUSE PROGRAM ARG...` is what is measured with: it runs in the world concerned and says
+//! the median of N runs. Entering that world for each run would cost more than most runs do: on cgroup
+//! v1 a grace period for every hierarchy.
+
+mod peers;
 
 use rrun_tests::Host;
 use rrun_tests::peer::{call, serve};
@@ -11,6 +17,12 @@ use std::time::{Duration, Instant};
 const PROGRAMS: [&str; 5] = ["rrun", "docker", "podman", "runc", "crun"];
 
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, n, pause, program @ ..] = &args[..]
+        && mode == "time"
+    {
+        return time(n.parse().expect("a count"), pause.parse().expect("milliseconds"), program);
+    }
     let mut table = Table::default();
     let host = Host::new();
     eprintln!("measuring; a minute or two");
@@ -20,7 +32,7 @@ fn main() {
     idle(&host, &mut table);
     names(&host, &mut table);
     pull(&host, &mut table);
-    peers(&host, &mut table);
+    peers::starts(&mut table);
     table.print();
 }
 
@@ -65,21 +77,43 @@ fn ms(d: Duration) -> String {
     format!("{:.1} ms", d.as_secs_f64() * 1000.0)
 }
 
-fn median(n: usize, mut f: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..n)
+/// The median of `n` runs of `program`, in microseconds, to standard output.
+fn time(n: usize, pause: u64, program: &[String]) {
+    let mut times: Vec<u128> = (0..n)
         .map(|_| {
+            let mut command = Command::new(&program[0]);
+            command.args(&program[1..]).stdin(Stdio::null()).stdout(Stdio::null());
             let begin = Instant::now();
-            f();
-            begin.elapsed()
+            let status = command.status().expect("spawn");
+            let taken = begin.elapsed().as_micros();
+            assert!(status.success(), "{program:?}: {status}");
+            std::thread::sleep(Duration::from_millis(pause));
+            taken
         })
         .collect();
-    times.sort();
-    times[n / 2]
+    times.sort_unstable();
+    println!("{}", times[n / 2]);
 }
 
-fn quietly(mut c: Command) {
-    let status = c.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).status().expect("spawn");
-    assert!(status.success(), "{c:?}: {status}");
+/// A program to be run `n` times where `enter` puts it; its median.
+fn median(n: usize, program: &[&str], enter: impl FnOnce(&mut Command)) -> Option<Duration> {
+    // The pause of a person: the run before has let go of its firewall socket.
+    let pause = "80";
+    let mut command = Command::new(std::env::current_exe().expect("our own path"));
+    command.args(["time", &n.to_string(), pause]).args(program).stdin(Stdio::null());
+    enter(&mut command);
+    let out = command.output().expect("spawn");
+    let micros = String::from_utf8_lossy(&out.stdout).trim().parse().ok();
+    if micros.is_none() {
+        eprintln!("not measured: {}: {}", program.join(" "), String::from_utf8_lossy(&out.stderr).trim());
+    }
+    micros.map(Duration::from_micros)
+}
+
+/// `rrun ARGS` on the host.
+fn rrun(host: &Host, n: usize, args: &[&str]) -> String {
+    let program = rrun_tests::host::env("RRUN_BIN");
+    median(n, &[&[program.as_str()], args].concat(), |c| host.enter(c)).map_or("failed".into(), ms)
 }
 
 fn starts(host: &Host, table: &mut Table) {
@@ -90,13 +124,8 @@ fn starts(host: &Host, table: &mut Table) {
         (RANGE, 20, &["-p", "9000-9499:9000-9499"]),
     ] {
         let args = [&["run", "--rm"], flags, &["busybox", "true"]].concat();
-        quietly(host.command(&args));
-        let time = median(n, || {
-            quietly(host.command(&args));
-            // The pause of a person: the run before has let go of its firewall socket.
-            std::thread::sleep(Duration::from_millis(80));
-        });
-        table.put(row, "rrun", ms(time - Duration::from_millis(80)));
+        host.ok(&args);
+        table.put(row, "rrun", rrun(host, n, &args));
     }
 }
 
@@ -110,7 +139,7 @@ fn ports(host: &Host, table: &mut Table) {
         ))
     };
     let one = connects(7000);
-    table.put("port add with 1 published port", "rrun", ms(port_added(host, &id)));
+    table.put("port add with 1 published port", "rrun", port_added(host, &id));
     let mut ids = Vec::new();
     for k in 0..10 {
         let lo = 20_000 + k * 500;
@@ -121,32 +150,25 @@ fn ports(host: &Host, table: &mut Table) {
     let many = connects(7000);
     table.put("TCP connect p50 with 1 published port", "rrun", format!("{one} µs"));
     table.put("TCP connect p50 with 5,001 published ports", "rrun", format!("{many} µs"));
-    let add = median(20, || {
-        quietly(host.command(&["run", "--rm", "-p", "8080:80", "busybox", "true"]));
-        std::thread::sleep(Duration::from_millis(80));
-    });
-    table.put("run --rm -p with 5,001 published ports", "rrun", ms(add - Duration::from_millis(80)));
-    let added = port_added(host, &id);
-    table.put("port add with 5,001 published ports", "rrun", ms(added));
+    let run = rrun(host, 20, &["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    table.put("run --rm -p with 5,001 published ports", "rrun", run);
+    table.put("port add with 5,001 published ports", "rrun", port_added(host, &id));
     ids.push(id);
     let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
     host.ok(&[&["rm", "-f"], refs.as_slice()].concat());
 }
 
-/// `port add` on a running container, the removal not counted.
-fn port_added(host: &Host, id: &str) -> Duration {
-    let mut times: Vec<Duration> = (0..20)
-        .map(|_| {
-            let begin = Instant::now();
-            quietly(host.command(&["port", "add", id, "8088:80"]));
-            let time = begin.elapsed();
-            quietly(host.command(&["port", "rm", id, "8088:80"]));
-            std::thread::sleep(Duration::from_millis(80));
-            time
-        })
-        .collect();
-    times.sort();
-    times[times.len() / 2]
+/// `port add` of 20 ports, one after the other, on a running container: the median.
+fn port_added(host: &Host, id: &str) -> String {
+    let bin = rrun_tests::host::env("RRUN_BIN");
+    // A port each, counted in a file: removing it in between would be measured with it.
+    let count = host.dir.join("port");
+    let count = count.display();
+    let script = format!("n=$(cat {count}); echo $((n + 1)) >{count}; exec {bin} port add {id} $n:80");
+    host.sh(&format!("echo 8100 >{count}"));
+    let added = median(20, &["sh", "-ec", &script], |c| host.enter(c)).map_or("failed".into(), ms);
+    host.sh(&format!("n=8100; while [ $n -lt 8120 ]; do {bin} port rm {id} $n:80; n=$((n + 1)); done"));
+    added
 }
 
 fn many(host: &Host, table: &mut Table) {
@@ -178,8 +200,9 @@ fn idle(host: &Host, table: &mut Table) {
     let init: i32 = host.ok(&["inspect", "-f", "{{.State.Pid}}", &id]).parse().expect("a pid");
     let stat = std::fs::read_to_string(format!("/proc/{init}/stat")).expect("stat");
     let monitor = stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(1)).expect("a parent").to_string();
-    // A monitor lets go of its code after a second without work: idle is what is measured.
-    std::thread::sleep(Duration::from_millis(1500));
+    // A monitor lets go of its code after a second without work, and its work ends with the last
+    // announcement of its address: idle is what is measured.
+    std::thread::sleep(Duration::from_secs(5));
     let smaps = std::fs::read_to_string(format!("/proc/{monitor}/smaps_rollup")).expect("smaps_rollup");
     let pss = smaps.lines().find_map(|l| l.strip_prefix("Pss:")).map(str::trim).unwrap_or("?").to_string();
     table.put("idle container: PSS of its monitor", "rrun", pss);
@@ -214,44 +237,11 @@ fn pull(host: &Host, table: &mut Table) {
         "python3 -c 'import resource,subprocess,sys; subprocess.check_call(sys.argv[1:]); u=resource.getrusage(resource.RUSAGE_CHILDREN); print(\"CPU %.1f s, peak %d MB\"%(u.ru_utime+u.ru_stime,u.ru_maxrss//1024))' {} pull -q {name} | tail -n1",
         rrun_tests::host::env("RRUN_BIN")
     ));
-    table.put("pull and unpack 500 MB: wall", "rrun", format!("{:.2} s", begin.elapsed().as_secs_f64()));
-    table.put("pull and unpack 500 MB: CPU and memory", "rrun", out);
-}
-
-/// The same starts with whatever else is installed.
-fn peers(host: &Host, table: &mut Table) {
-    let installed = |p: &str| host.try_sh(&format!("command -v {p}")).code == 0;
-    for program in ["docker", "podman"] {
-        if !installed(program) || host.try_sh(&format!("{program} info")).code != 0 {
-            continue;
-        }
-        host.try_sh(&format!("{program} import {} busybox:bench", rrun_tests::host::env("RRUN_ROOTFS")));
-        for (row, flags) in [(NONE, "--network none"), (BRIDGE, ""), (PORT, "-p 8080:80")] {
-            let time = median(10, || {
-                host.sh(&format!("{program} run --rm {flags} busybox:bench true"));
-            });
-            table.put(row, program, ms(time));
-        }
-    }
-    for program in ["runc", "crun"] {
-        if !installed(program) {
-            continue;
-        }
-        let bundle = host.dir.join("bundle");
-        let b = bundle.display();
-        host.sh(&format!(
-            "mkdir -p {b}/rootfs; [ -e {b}/rootfs/bin ] || tar -C {b}/rootfs -xf {}; cd {b}; [ -e config.json ] || {program} spec; \
-             sed -i 's/\"terminal\": true/\"terminal\": false/; s/\"sh\"/\"true\"/' config.json",
-            rrun_tests::host::env("RRUN_ROOTFS")
-        ));
-        if host.try_sh(&format!("cd {b} && {program} run bench-0")).code != 0 {
-            continue;
-        }
-        let mut n = 0;
-        let time = median(20, || {
-            n += 1;
-            host.sh(&format!("cd {b} && {program} run bench-{n}"));
-        });
-        table.put(NONE, program, ms(time));
+    let (wall, processor) = ("pull and unpack 500 MB: wall", "pull and unpack 500 MB: CPU and memory");
+    table.put(wall, "rrun", format!("{:.2} s", begin.elapsed().as_secs_f64()));
+    table.put(processor, "rrun", out);
+    if let Some((taken, cpu)) = peers::pull(host, &name) {
+        table.put(wall, "docker", format!("{:.2} s", taken.as_secs_f64()));
+        table.put(processor, "docker", format!("CPU {:.1} s", cpu.as_secs_f64()));
     }
 }
