@@ -52,10 +52,9 @@ enum Codes {
 
 impl Codes {
     fn of(command: &args::Command) -> Codes {
-        use args::{Command, ContainerCommand};
-        match command {
-            Command::Run(_) | Command::Create(_) | Command::Explain(_) => Codes::Running,
-            Command::Container(ContainerCommand::Run(_) | ContainerCommand::Create(_)) => Codes::Running,
+        use args::{Command, Verb};
+        match (command, cmd::verb(command)) {
+            (Command::Explain(_), _) | (_, Some(Verb::Run(_) | Verb::Create(_))) => Codes::Running,
             _ => Codes::Managing,
         }
     }

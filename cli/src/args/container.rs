@@ -262,19 +262,16 @@ pub struct ExplainRunArgs {
     pub create: CreateFlags,
 }
 
-/// `rrun container …`: the same verbs under Docker's newer names.
+/// What can be done with containers, as `rrun VERB` and as `rrun container VERB`.
 #[derive(Debug, Subcommand)]
-pub enum ContainerCommand {
-    /// List containers
-    #[command(visible_aliases = ["list", "ps"])]
-    Ls(PsArgs),
+pub enum Verb {
     /// Create a container from an image and start it
     Run(Box<RunArgs>),
     /// Create a container without starting it
     Create(Box<CreateArgs>),
     /// Start stopped or created containers
     Start(StartArgs),
-    /// Stop running containers
+    /// Stop running containers: the stop signal, then SIGKILL after a grace period
     Stop(StopArgs),
     /// Stop containers and start them again
     Restart(StopArgs),
@@ -289,7 +286,7 @@ pub enum ContainerCommand {
     /// Send a signal to running containers
     Kill(KillArgs),
     /// Remove containers
-    #[command(visible_alias = "remove")]
+    #[command(alias = "remove")]
     Rm(RmArgs),
     /// Wait until containers have ended and print their exit codes
     Wait(WaitArgs),
@@ -299,12 +296,12 @@ pub enum ContainerCommand {
     Exec(ExecArgs),
     /// Print a container's log
     Logs(LogsArgs),
+    /// List a container's published ports
+    Port(PortArgs),
     /// Show what containers use of the machine
     Stats(StatsArgs),
     /// Show the processes of a container
     Top(TopArgs),
-    /// Remove all stopped containers
-    Prune(ContainerPruneArgs),
     /// Copy files between a container and the host
     Cp(CpArgs),
     /// Write a container's root file system to a tar archive
@@ -313,8 +310,18 @@ pub enum ContainerCommand {
     Diff(DiffArgs),
     /// Make an image of a container's changes
     Commit(CommitArgs),
+}
+
+/// `rrun container …`: Docker's newer names.
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    #[command(flatten)]
+    Verb(Verb),
+    /// Remove all stopped containers
+    Prune(ContainerPruneArgs),
     /// Show everything about containers as JSON
     Inspect(InspectArgs),
-    /// List a container's published ports
-    Port(PortArgs),
 }

@@ -87,8 +87,8 @@ impl Cli {
         if std::env::args_os().nth(1).is_some_and(|verb| verb == "run")
             && let Ok(fast) = Fast::try_parse()
         {
-            let Verb::Run(args) = fast.command;
-            return Ok(Cli { global: fast.global, command: Command::Run(args) });
+            let FastVerb::Run(args) = fast.command;
+            return Ok(Cli { global: fast.global, command: Command::Verb(Verb::Run(args)) });
         }
         Cli::from_arg_matches(&Cli::tree().try_get_matches()?)
     }
@@ -105,66 +105,24 @@ struct Fast {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Verb,
+    command: FastVerb,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum FastVerb {
     Run(Box<RunArgs>),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a container from an image and start it
-    Run(Box<RunArgs>),
-    /// Create a container without starting it
-    Create(Box<CreateArgs>),
-    /// Start stopped or created containers
-    Start(StartArgs),
-    /// Stop running containers: the stop signal, then SIGKILL after a grace period
-    Stop(StopArgs),
-    /// Stop containers and start them again
-    Restart(StopArgs),
-    /// Let all processes of containers stand still
-    Pause(PauseArgs),
-    /// Let paused containers go on
-    Unpause(PauseArgs),
-    /// Give a container another name
-    Rename(RenameArgs),
-    /// Change limits and restart policy, also of running containers
-    Update(Box<UpdateArgs>),
-    /// Send a signal to running containers
-    Kill(KillArgs),
-    /// Remove containers
-    Rm(RmArgs),
-    /// Wait until containers have ended and print their exit codes
-    Wait(WaitArgs),
-    /// Attach to a running container's input and output
-    Attach(AttachArgs),
-    /// Run a command in a running container
-    Exec(ExecArgs),
-    /// Print a container's log
-    Logs(LogsArgs),
+    #[command(flatten)]
+    Verb(Verb),
     /// List containers
     Ps(PsArgs),
     /// Show everything about containers, images or networks as JSON
     Inspect(InspectArgs),
-    /// List a container's published ports
-    Port(PortArgs),
-    /// Show what containers use of the machine
-    Stats(StatsArgs),
-    /// Show the processes of a container
-    Top(TopArgs),
     /// Show what happens to containers, as it happens or as it was
     Events(EventsArgs),
-    /// Copy files between a container and the host
-    Cp(CpArgs),
-    /// Write a container's root file system to a tar archive
-    Export(ExportArgs),
-    /// Show what a container changed of its image
-    Diff(DiffArgs),
-    /// Make an image of a container's changes
-    Commit(CommitArgs),
     /// Show what a command would do, step by step, without doing it (needs no root)
     Explain(ExplainArgs),
     /// Download an image from a registry

@@ -45,7 +45,7 @@ mod version;
 mod volume;
 mod wait;
 
-use crate::args::{Command, ContainerCommand, Global, NetworkCommand};
+use crate::args::{Command, ContainerCommand, Global, NetworkCommand, Verb};
 use crate::container::life;
 use crate::context::{Context, require_root};
 use crate::render;
@@ -75,34 +75,13 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         restored(ctx.netstack().heal());
     }
     match command {
-        Command::Run(args) => run::run(&ctx, &args),
-        Command::Create(args) => create::run(&ctx, &args),
-        Command::Start(args) => start::run(&ctx, &args),
-        Command::Stop(args) => stop::run(&ctx, &args),
-        Command::Restart(args) => restart::run(&ctx, &args),
-        Command::Pause(args) => pause::run(&ctx, &args),
-        Command::Unpause(args) => pause::undo(&ctx, &args),
-        Command::Rename(args) => rename::run(&ctx, &args),
-        Command::Update(args) => update::run(&ctx, &args),
+        Command::Verb(verb) => container(&ctx, &verb),
         Command::Boot => boot::run(&ctx),
-        Command::Kill(args) => kill::run(&ctx, &args),
-        Command::Rm(args) => rm::run(&ctx, &args),
-        Command::Wait(args) => wait::run(&ctx, &args),
-        Command::Attach(args) => attach::run(&ctx, &args),
-        Command::Exec(args) => exec::run(&ctx, &args),
-        Command::Logs(args) => logs::run(&ctx, &args),
         Command::Ps(args) => ps::run(&ctx, &args),
         Command::Inspect(args) => inspect::run(&ctx, &args),
-        Command::Port(args) => port::run(&ctx, &args),
-        Command::Stats(args) => stats::run(&ctx, &args),
-        Command::Top(args) => top::run(&ctx, &args),
         Command::Events(args) => events::run(&ctx, &args),
         Command::System(command) => system::run(&ctx, &command),
         Command::Info(args) => system::info(&ctx, &args),
-        Command::Cp(args) => cp::run(&ctx, &args),
-        Command::Export(args) => export::run(&ctx, &args),
-        Command::Diff(args) => diff::run(&ctx, &args),
-        Command::Commit(args) => commit::run(&ctx, &args),
         Command::Volume(command) => volume::run(&ctx, &command),
         Command::Pull(args) => pull::run(&ctx, &args),
         Command::Push(args) => push::run(&ctx, &args),
@@ -116,7 +95,10 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
         Command::Import(args) => import::run(&ctx, &args),
         Command::Tag(args) => tag::run(&ctx, &args),
         Command::Rmi(args) => rmi::run(&ctx, &args),
-        Command::Container(command) => container(&ctx, command),
+        Command::Container(ContainerCommand::Verb(verb)) => container(&ctx, &verb),
+        Command::Container(ContainerCommand::Ls(args)) => ps::run(&ctx, &args),
+        Command::Container(ContainerCommand::Inspect(args)) => inspect::containers(&ctx, args),
+        Command::Container(ContainerCommand::Prune(args)) => system::prune_containers(&ctx, &args),
         Command::Image(command) => image::run(&ctx, &command),
         Command::Network(command) => network::run(&ctx, &command),
         Command::Explain(_) | Command::Version(_) | Command::Completion(_) | Command::Man(_) => {
@@ -125,30 +107,30 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
     }
 }
 
+/// The verb on containers that a command is, under either of its names.
+pub fn verb(command: &Command) -> Option<&Verb> {
+    match command {
+        Command::Verb(verb) | Command::Container(ContainerCommand::Verb(verb)) => Some(verb),
+        _ => None,
+    }
+}
+
 /// Commands that are no start (a start sees to its own networks) and not only a look.
 fn changes_containers(command: &Command) -> bool {
-    use ContainerCommand as C;
     match command {
         // It says itself what it finds.
         Command::Network(NetworkCommand::Check(_)) => false,
-        Command::Network(_) | Command::Stop(_) | Command::Restart(_) | Command::Kill(_) | Command::Rm(_) => true,
-        Command::Container(command) => {
-            matches!(command, C::Stop(_) | C::Restart(_) | C::Kill(_) | C::Rm(_))
-        }
-        _ => false,
+        Command::Network(_) => true,
+        _ => matches!(verb(command), Some(Verb::Stop(_) | Verb::Restart(_) | Verb::Kill(_) | Verb::Rm(_))),
     }
 }
 
 /// Commands for which a question to the firewall is cheap enough: a flushed one is repaired.
 fn looks_at_containers(command: &Command) -> bool {
-    use Command as C;
-    match command {
-        C::Ps(_) | C::Inspect(_) | C::Port(_) | C::Exec(_) | C::Attach(_) | C::Logs(_) | C::Wait(_) => true,
-        C::Container(command) => {
-            !matches!(command, ContainerCommand::Run(_) | ContainerCommand::Create(_) | ContainerCommand::Start(_))
-        }
-        _ => false,
-    }
+    use Verb as V;
+    matches!(command, Command::Ps(_) | Command::Inspect(_))
+        || matches!(command, Command::Container(ContainerCommand::Ls(_) | ContainerCommand::Inspect(_)))
+        || matches!(verb(command), Some(V::Port(_) | V::Exec(_) | V::Attach(_) | V::Logs(_) | V::Wait(_)))
 }
 
 /// Bridges, firewall table, cables and parent interfaces that somebody took away from running
@@ -160,34 +142,30 @@ fn restored(outcome: Result<Vec<String>>) {
     }
 }
 
-/// `rrun container …`: the same verbs.
-fn container(ctx: &Context, command: ContainerCommand) -> Result<i32> {
-    match command {
-        ContainerCommand::Ls(args) => ps::run(ctx, &args),
-        ContainerCommand::Run(args) => run::run(ctx, &args),
-        ContainerCommand::Create(args) => create::run(ctx, &args),
-        ContainerCommand::Start(args) => start::run(ctx, &args),
-        ContainerCommand::Stop(args) => stop::run(ctx, &args),
-        ContainerCommand::Restart(args) => restart::run(ctx, &args),
-        ContainerCommand::Pause(args) => pause::run(ctx, &args),
-        ContainerCommand::Unpause(args) => pause::undo(ctx, &args),
-        ContainerCommand::Rename(args) => rename::run(ctx, &args),
-        ContainerCommand::Update(args) => update::run(ctx, &args),
-        ContainerCommand::Kill(args) => kill::run(ctx, &args),
-        ContainerCommand::Rm(args) => rm::run(ctx, &args),
-        ContainerCommand::Wait(args) => wait::run(ctx, &args),
-        ContainerCommand::Attach(args) => attach::run(ctx, &args),
-        ContainerCommand::Exec(args) => exec::run(ctx, &args),
-        ContainerCommand::Logs(args) => logs::run(ctx, &args),
-        ContainerCommand::Stats(args) => stats::run(ctx, &args),
-        ContainerCommand::Top(args) => top::run(ctx, &args),
-        ContainerCommand::Prune(args) => system::prune_containers(ctx, &args),
-        ContainerCommand::Cp(args) => cp::run(ctx, &args),
-        ContainerCommand::Export(args) => export::run(ctx, &args),
-        ContainerCommand::Diff(args) => diff::run(ctx, &args),
-        ContainerCommand::Commit(args) => commit::run(ctx, &args),
-        ContainerCommand::Inspect(args) => inspect::containers(ctx, args),
-        ContainerCommand::Port(args) => port::run(ctx, &args),
+fn container(ctx: &Context, verb: &Verb) -> Result<i32> {
+    match verb {
+        Verb::Run(args) => run::run(ctx, args),
+        Verb::Create(args) => create::run(ctx, args),
+        Verb::Start(args) => start::run(ctx, args),
+        Verb::Stop(args) => stop::run(ctx, args),
+        Verb::Restart(args) => restart::run(ctx, args),
+        Verb::Pause(args) => pause::run(ctx, args),
+        Verb::Unpause(args) => pause::undo(ctx, args),
+        Verb::Rename(args) => rename::run(ctx, args),
+        Verb::Update(args) => update::run(ctx, args),
+        Verb::Kill(args) => kill::run(ctx, args),
+        Verb::Rm(args) => rm::run(ctx, args),
+        Verb::Wait(args) => wait::run(ctx, args),
+        Verb::Attach(args) => attach::run(ctx, args),
+        Verb::Exec(args) => exec::run(ctx, args),
+        Verb::Logs(args) => logs::run(ctx, args),
+        Verb::Port(args) => port::run(ctx, args),
+        Verb::Stats(args) => stats::run(ctx, args),
+        Verb::Top(args) => top::run(ctx, args),
+        Verb::Cp(args) => cp::run(ctx, args),
+        Verb::Export(args) => export::run(ctx, args),
+        Verb::Diff(args) => diff::run(ctx, args),
+        Verb::Commit(args) => commit::run(ctx, args),
     }
 }
 

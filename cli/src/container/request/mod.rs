@@ -143,12 +143,12 @@ fn log(driver: Option<&str>, options: &[String]) -> Result<LogConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::{Cli, Command, Verb};
     use clap::Parser;
 
     fn record(args: &[&str]) -> Result<Record> {
         let cli = Cli::try_parse_from([&["rrun", "run"], args, &["image", "sh", "--rm"]].concat()).unwrap();
-        let Command::Run(run) = cli.command else { panic!("not run") };
+        let Command::Verb(Verb::Run(run)) = cli.command else { panic!("not run") };
         let ctx = Context {
             root: "/r".into(),
             state: "/s".into(),

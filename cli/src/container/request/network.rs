@@ -268,7 +268,7 @@ mod tests {
     fn try_decide(args: &[&str]) -> Result<Networking> {
         let line = [&["rrun", "run"], args, &["image"]].concat();
         let cli = Cli::try_parse_from(line).unwrap();
-        let crate::args::Command::Run(run) = cli.command else { panic!("not run") };
+        let crate::args::Command::Verb(crate::args::Verb::Run(run)) = cli.command else { panic!("not run") };
         let ctx =
             Context { root: "/r".into(), state: "/s".into(), config_path: "/c".into(), config: Config::default() };
         decide(&ctx, &run.create.network, run.create.process.hostname.is_some(), &["443/tcp".into()])
