@@ -69,7 +69,7 @@ impl Codes {
     }
 }
 
-/// clap's errors in rrun's form: one line, one hint.
+/// Help that was asked for, or what is wrong with the command line.
 fn usage(e: &clap::Error) -> u8 {
     if matches!(
         e.kind(),
@@ -78,17 +78,8 @@ fn usage(e: &clap::Error) -> u8 {
         cmd::out(&e.render().to_string());
         return 0;
     }
-    let text = e.render().to_string();
-    let mut paragraphs = text.split("\n\n");
-    let message = paragraphs.next().unwrap_or_default().strip_prefix("error: ").unwrap_or_default();
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    let tip = text.lines().find_map(|l| l.trim_start().strip_prefix("tip: "));
-    let verb = text.lines().find_map(|l| l.strip_prefix("Usage: rrun ")).and_then(|u| u.split_whitespace().next());
-    let help = match verb.filter(|v| v.starts_with(|c: char| c.is_ascii_lowercase())) {
-        Some(verb) => format!("`rrun {verb} --help` lists what it takes"),
-        None => "`rrun --help` lists the commands".to_string(),
-    };
-    let hint = tip.map_or(help.clone(), |tip| format!("{tip}; {help}"));
-    render::error::print(&Error::invalid(message).with_hint(hint));
-    125
+    let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let (error, code) = render::usage::error(e, args::Cli::tree(), &args);
+    render::error::print(&error);
+    code
 }

@@ -34,14 +34,35 @@ fn flags_that_cannot_mean_anything() {
         (&["--pull", "sometimes"], "sometimes"),
         (&["--device", "/dev/nonexistent"], "/dev/nonexistent"),
     ];
-    for (flags, text) in cases {
-        let args = [&["run", "--rm"], *flags, &["busybox", "true"]].concat();
+    // Flags are judged before an image is pulled.
+    for ((flags, text), image) in cases.iter().flat_map(|c| [(c, "busybox"), (c, "127.0.0.1:1/x")]) {
+        let args = [&["run", "--rm"], *flags, &[image, "true"]].concat();
         let ran = host.rrun(&args);
         assert_eq!(ran.code, 125, "{args:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(text), "{args:?} does not name it: {}", ran.stderr);
-        assert!(!ran.stderr.contains("panicked"), "{args:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains("Unable to find"), "{args:?}: {}", ran.stderr);
     }
     assert_eq!(host.ok(&["ps", "-aq"]), "", "nothing half-made");
+}
+
+#[test]
+fn command_lines_nobody_can_understand() {
+    let host = Host::bare();
+    for (line, code, text) in [
+        ("frobnicate", 1, "unknown command: rrun frobnicate"),
+        ("network frobnicate", 1, "unknown command: rrun network frobnicate"),
+        ("rm", 1, "'rrun rm' requires at least 1 argument"),
+        ("network create one two", 1, "'rrun network create' requires 1 argument"),
+        ("ps what", 1, "'rrun ps' accepts no arguments"),
+        ("rm --frobnicate", 125, "unknown flag: --frobnicate"),
+        ("run -Z busybox", 125, "unknown shorthand flag: 'Z' in -Z"),
+        ("run --memory", 125, "flag needs an argument: --memory"),
+    ] {
+        let ran = host.rrun(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(ran.code, code, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with(&format!("rrun: {text}\nhint: ")), "{line}: {}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 2, "{line}: {}", ran.stderr);
+    }
 }
 
 #[test]
@@ -167,6 +188,6 @@ fn help_and_version_need_nothing() {
         assert!(!ran.stdout.is_empty(), "{args:?}");
     }
     let ran = host.rrun(&["rnu"]);
-    assert_eq!(ran.code, 125);
+    assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("rnu") && ran.stderr.contains("run"), "a similar verb is suggested: {}", ran.stderr);
 }

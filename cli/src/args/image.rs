@@ -182,6 +182,26 @@ pub struct ImageInspectArgs {
     pub images: Vec<String>,
 }
 
+/// What can be done with images, as `rrun VERB` and as `rrun image VERB`.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Download an image from a registry
+    Pull(PullArgs),
+    /// Upload an image to a registry
+    Push(PushArgs),
+    /// Write images to an archive (docker-archive or oci-archive)
+    Save(SaveArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Load images from an archive (docker-archive, oci-archive) or an OCI directory
+    Load(LoadArgs),
+    /// Make an image from the tar archive of a root file system
+    Import(ImportArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+}
+
+/// `rrun image …`: Docker's newer names.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
     /// List images
@@ -192,20 +212,8 @@ pub enum ImageCommand {
     Rm(RmiArgs),
     /// Show everything about images as JSON
     Inspect(ImageInspectArgs),
-    /// Download an image from a registry
-    Pull(PullArgs),
-    /// Upload an image to a registry
-    Push(PushArgs),
-    /// Write images to an archive
-    Save(SaveArgs),
-    /// Show how an image was made
-    History(HistoryArgs),
+    #[command(flatten)]
+    Verb(ImageVerb),
     /// Remove images that nothing uses
     Prune(ImagePruneArgs),
-    /// Load images from an archive or an OCI directory
-    Load(LoadArgs),
-    /// Make an image from the tar archive of a root file system
-    Import(ImportArgs),
-    /// Give an image another name
-    Tag(TagArgs),
 }

@@ -125,16 +125,10 @@ pub enum Command {
     Events(EventsArgs),
     /// Show what a command would do, step by step, without doing it (needs no root)
     Explain(ExplainArgs),
-    /// Download an image from a registry
-    Pull(PullArgs),
-    /// Upload an image to a registry
-    Push(PushArgs),
+    #[command(flatten)]
+    ImageVerb(ImageVerb),
     /// List images
     Images(ImagesArgs),
-    /// Write images to an archive (docker-archive or oci-archive)
-    Save(SaveArgs),
-    /// Show how an image was made
-    History(HistoryArgs),
     /// Log in to a registry
     Login(LoginArgs),
     /// Log out from a registry
@@ -142,12 +136,6 @@ pub enum Command {
     /// Not offered: see its message
     #[command(hide = true)]
     Search(SearchArgs),
-    /// Load images from an archive (docker-archive, oci-archive) or an OCI directory
-    Load(LoadArgs),
-    /// Make an image from the tar archive of a root file system
-    Import(ImportArgs),
-    /// Give an image another name
-    Tag(TagArgs),
     /// Remove images
     Rmi(RmiArgs),
     /// Manage containers

@@ -1,6 +1,6 @@
 //! `rrun image …`.
 
-use crate::args::{ImageCommand, ImageInspectArgs};
+use crate::args::{ImageCommand, ImageInspectArgs, ImageVerb};
 use crate::context::Context;
 use crate::render::{self, template};
 use plan::Result;
@@ -11,14 +11,21 @@ pub fn run(ctx: &Context, command: &ImageCommand) -> Result<i32> {
         ImageCommand::Ls(args) => super::images::run(ctx, args),
         ImageCommand::Rm(args) => super::rmi::run(ctx, args),
         ImageCommand::Inspect(args) => inspect(ctx, args),
-        ImageCommand::Pull(args) => super::pull::run(ctx, args),
-        ImageCommand::Push(args) => super::push::run(ctx, args),
-        ImageCommand::Save(args) => super::save::run(ctx, args),
-        ImageCommand::History(args) => super::history::run(ctx, args),
+        ImageCommand::Verb(args) => verb(ctx, args),
         ImageCommand::Prune(args) => super::rmi::prune(ctx, args),
-        ImageCommand::Load(args) => super::load::run(ctx, args),
-        ImageCommand::Import(args) => super::import::run(ctx, args),
-        ImageCommand::Tag(args) => super::tag::run(ctx, args),
+    }
+}
+
+/// The verbs that are `rrun VERB` as well.
+pub fn verb(ctx: &Context, verb: &ImageVerb) -> Result<i32> {
+    match verb {
+        ImageVerb::Pull(args) => super::pull::run(ctx, args),
+        ImageVerb::Push(args) => super::push::run(ctx, args),
+        ImageVerb::Save(args) => super::save::run(ctx, args),
+        ImageVerb::History(args) => super::history::run(ctx, args),
+        ImageVerb::Load(args) => super::load::run(ctx, args),
+        ImageVerb::Import(args) => super::import::run(ctx, args),
+        ImageVerb::Tag(args) => super::tag::run(ctx, args),
     }
 }
 

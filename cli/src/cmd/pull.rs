@@ -1,6 +1,6 @@
 //! `rrun pull`, and the pull that `run` and `create` do when an image is missing.
 
-use crate::args::PullArgs;
+use crate::args::{CreateFlags, PullArgs};
 use crate::context::Context;
 use crate::render::progress::Bars;
 use images::reference::Reference;
@@ -42,11 +42,12 @@ pub fn run(ctx: &Context, args: &PullArgs) -> Result<i32> {
     Ok(0)
 }
 
-/// The image for a new container, pulled if the policy says so.
+/// The image for a new container, pulled if the policy says so, `before` first.
 ///
 /// # Errors
 /// `--pull never` and not here; whatever a pull can fail with.
-pub fn ensure(ctx: &Context, name: &str, policy: Policy, platform: Option<&str>, quiet: bool) -> Result<Image> {
+pub fn ensure(ctx: &Context, flags: &CreateFlags, before: impl FnOnce() -> Result<()>) -> Result<Image> {
+    let (name, policy, platform, quiet) = (flags.image(), flags.pull, flags.platform.as_deref(), flags.quiet);
     let store = ctx.images()?;
     if policy != Policy::Always
         && let Some(image) = store.find(name)?
@@ -58,6 +59,7 @@ pub fn ensure(ctx: &Context, name: &str, policy: Policy, platform: Option<&str>,
         return Err(Error::not_found(format!("No such image: {reference}"))
             .with_hint(format!("`rrun pull {reference}`, or run without --pull never")));
     }
+    before()?;
     if policy == Policy::Missing && !quiet {
         eprintln!("Unable to find image '{reference}' locally");
     }

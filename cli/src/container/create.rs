@@ -37,7 +37,12 @@ pub fn create(ctx: &Context, flags: &CreateFlags, attached: bool) -> Result<Crea
         ))
         .with_hint(format!("rm {}", file.display())));
     }
-    let image = pull::ensure(ctx, flags.image(), flags.pull, flags.platform.as_deref(), flags.quiet)?;
+    // A pull may take minutes: flags that cannot mean anything are refused ahead of it, beside an image
+    // that asks for nothing.
+    let image = pull::ensure(ctx, flags, || {
+        let nothing = ImageConfig { cmd: Some(vec!["true".into()]), ..ImageConfig::default() };
+        draft(ctx, flags, "", &nothing, Vec::new()).map(drop)
+    })?;
     let (_, layers) = ctx.images()?.lower(&image);
     let Request { mut record, warnings } = draft(ctx, flags, &image.id, &image.config, layers)?;
     record.config.attached = attached;

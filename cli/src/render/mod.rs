@@ -5,3 +5,4 @@ pub mod inspect;
 pub mod progress;
 pub mod table;
 pub mod template;
+pub mod usage;
