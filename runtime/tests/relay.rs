@@ -1,4 +1,6 @@
 //! `exec`'s side of the relay, with a plain shell as the program.
+
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking, like the test itself")]
 
 use runtime::monitor::{Pipes, pipes};

@@ -1,5 +1,7 @@
 //! One simulated host: namespaces, directories and cgroups of its own.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use crate::census::Census;
 use nix::sched::{CloneFlags, setns};
 use std::fs::{self, File};

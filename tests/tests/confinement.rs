@@ -1,5 +1,7 @@
 //! What a container is kept from: capabilities, system calls, users, files, as a program inside sees it.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use rrun_tests::Host;
 use rrun_tests::fixture::LayerTar;
 use rrun_tests::host::{env, eventually};

@@ -1,5 +1,7 @@
 //! Real terminals: rrun on one side of a pseudo-terminal, the test on the other.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use nix::pty::{Winsize, openpty};
 use rrun_tests::Host;
 use rrun_tests::host::eventually;

@@ -1,5 +1,7 @@
 //! The server on plain loopback sockets, with servers of the test's own to ask.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use super::*;
 use crate::model::Endpoint;
 use nix::poll::{PollFd, PollFlags, PollTimeout};

@@ -3,6 +3,8 @@
 //!
 //! All `unsafe` of this crate lives here.
 
+#![expect(unsafe_code, reason = "netlink messages and namespaces: system calls that no safe crate makes")]
+
 mod conntrack;
 mod netns;
 mod nft;

@@ -1,5 +1,7 @@
 //! The only `unsafe` of this crate: one file per family of system calls.
 
+#![expect(unsafe_code, reason = "system calls that no safe crate makes; one file per family")]
+
 pub mod bpf;
 pub mod fdpass;
 mod memory;

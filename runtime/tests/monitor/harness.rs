@@ -1,5 +1,7 @@
 //! A monitor in a forked process, and clients with pipes for their stdio.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use runtime::attach::{self, AttachEnd, AttachOptions};
 use runtime::log::{Rotation, Writer};
 use runtime::monitor::{self, Exit, NoService, Setup};

@@ -1,6 +1,8 @@
 //! The monitor's loop with a plain shell as its container: no namespaces, no root.
 //!
 //! Each test forks a process that becomes the monitor, because a monitor reaps every child it finds.
+
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking, like the test itself")]
 
 mod harness;

@@ -1,5 +1,7 @@
 //! The relay on loopback: [::1] is the host, 127.0.0.1 plays the container.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use super::*;
 use crate::model::{PortSpec, Proto};
 use crate::publish::{Ports, reserve};

@@ -1,5 +1,7 @@
 //! What the kernel answers to calls that a container should, or should not, be able to make.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use super::child::{attempt, call};
 use serde_json::{Map, Value, json};
 use std::io;

@@ -1,5 +1,7 @@
 //! One probe, one forked child: nothing that a probe does to its process outlives it.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use std::io;
 
 /// How a probe ended: `OK`, the name of an errno, or the signal that ended the child.

@@ -1,5 +1,7 @@
 //! What the process is: ids, sets, limits, namespaces, open descriptors.
 
+#![expect(unsafe_code, reason = "the test makes system calls of its own")]
+
 use serde_json::{Map, Value, json};
 use std::fs;
 
