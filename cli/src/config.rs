@@ -1,5 +1,6 @@
 //! `/etc/rrun/config.toml`: what the machine's owner decides for every container.
 
+use crate::container::request::log;
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use serde::Deserialize;
@@ -15,6 +16,12 @@ pub struct Config {
     pub network: NetworkConfig,
     /// By host and port as in the names of images: `[registries."docker.io"]`.
     pub registries: BTreeMap<String, RegistryConfig>,
+    /// Where the output of containers goes that are made without `--log-driver`: as in Docker's `daemon.json`.
+    #[serde(rename = "log-driver", alias = "log_driver")]
+    pub log_driver: Option<String>,
+    /// Options of that driver.
+    #[serde(rename = "log-opts", alias = "log_opts")]
+    pub log_opts: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,7 +135,9 @@ impl Config {
                 .with_cause(e.message().lines().collect::<Vec<_>>().join(" "))
                 .with_hint("correct that line, or name another file with --config")
         })?;
-        config.network.for_netstack().check().map_err(|e| e.context(format!("configuration {}", path.display())))?;
+        let named = |e: Error| e.context(format!("configuration {}", path.display()));
+        config.network.for_netstack().check().map_err(named)?;
+        log::decide(&config, None, &[]).map_err(named)?;
         Ok(config)
     }
 }

@@ -9,6 +9,7 @@ pub mod census;
 pub mod dns;
 pub mod fixture;
 pub mod host;
+pub mod journal;
 pub mod kernel;
 pub mod lan;
 pub mod peer;

@@ -5,6 +5,7 @@
 //! no repair, nothing that could keep a prompt waiting.
 
 use super::Cli;
+use crate::container::request::log::DRIVERS;
 use clap::Command;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use std::ffi::OsStr;
@@ -36,6 +37,7 @@ enum Kind {
     Image,
     Network,
     Volume,
+    LogDriver,
     /// Of any sort.
     Object,
 }
@@ -47,6 +49,7 @@ impl Kind {
             ("image" | "images" | "image_and_command", _) | ("source", "tag") => Some(Kind::Image),
             ("network" | "networks", _) => Some(Kind::Network),
             ("volumes", "inspect" | "rm") => Some(Kind::Volume),
+            ("log_driver", _) => Some(Kind::LogDriver),
             ("names", "inspect") => Some(Kind::Object),
             _ => None,
         }
@@ -58,6 +61,7 @@ impl Kind {
             Kind::Image => images(),
             Kind::Network => networks(),
             Kind::Volume => listed("volumes", ""),
+            Kind::LogDriver => DRIVERS.map(str::to_owned).to_vec(),
             Kind::Object => [containers(), images(), networks(), listed("volumes", "")].concat(),
         };
         let current = current.to_string_lossy();

@@ -151,6 +151,9 @@ pub struct LogsArgs {
     /// Print each line's time
     #[arg(short, long)]
     pub timestamps: bool,
+    /// Print what was recorded with each line: the log options tag, labels and env
+    #[arg(long)]
+    pub details: bool,
     /// Only since this time: RFC 3339, seconds since 1970, or ago (42m)
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,

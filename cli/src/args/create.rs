@@ -83,10 +83,12 @@ pub struct CreateFlags {
     /// Annotation for whoever reads the container's OCI spec (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
-    /// Where the container's output is kept: json-file or none
+    /// Where the container's output is kept: json-file, local, journald or none (default: json-file, or the
+    /// configuration's)
     #[arg(long, value_name = "DRIVER")]
     pub log_driver: Option<String>,
-    /// Option of the log driver: max-size=10m, max-file=3
+    /// Option of the log driver: max-size=10m, max-file=3, compress=true (files); tag=TEMPLATE, labels=, env=,
+    /// labels-regex=, env-regex= (for logs --details); mode=non-blocking, max-buffer-size= (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub log_opt: Vec<String>,
     #[command(flatten)]

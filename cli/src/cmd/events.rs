@@ -1,7 +1,7 @@
 //! `rrun events`: what happens to containers, as it happens or as it was.
 
 use crate::args::EventsArgs;
-use crate::cmd::logs::moment;
+use crate::cmd::moment::moment;
 use crate::container::events;
 use crate::context::Context;
 use crate::render::template;

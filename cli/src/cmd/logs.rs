@@ -1,18 +1,18 @@
 //! `rrun logs`.
 
+use super::moment::moment;
 use crate::args::LogsArgs;
-use crate::container::request::size::duration;
-use crate::container::{self, LOG_FILE, life};
+use crate::container::{self, LOG_FILE, life, logging};
 use crate::context::Context;
-use plan::time::{self, Timestamp};
+use plan::time;
 use plan::{Error, Result};
 use runtime::log::{self, Follow, ReadOptions, Record, Sink};
 use runtime::relay::Stream;
 use runtime::state;
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::time::SystemTime;
 
 pub fn run(ctx: &Context, args: &LogsArgs) -> Result<i32> {
     let record = container::find(ctx, &args.container)?;
@@ -34,7 +34,13 @@ pub fn run(ctx: &Context, args: &LogsArgs) -> Result<i32> {
     let now = life::state(ctx, &record.id)?;
     let process = if args.follow { state::open(&now)? } else { None };
     let mut is_alive = || state::is_alive(&now) || state::monitor_alive(&now);
+    // Where each line does not carry them itself.
+    let attributes = match record.host.log.driver.as_str() {
+        "local" if args.details => logging::attributes(&record)?,
+        _ => BTreeMap::new(),
+    };
     let options = ReadOptions {
+        format: logging::format(&record.host.log),
         tail,
         since: args.since.as_deref().map(moment).transpose()?,
         until: args.until.as_deref().map(moment).transpose()?,
@@ -44,8 +50,12 @@ pub fn run(ctx: &Context, args: &LogsArgs) -> Result<i32> {
         stdout: BufWriter::with_capacity(64 << 10, io::stdout()),
         stderr: BufWriter::with_capacity(64 << 10, io::stderr()),
         timestamps: args.timestamps,
+        details: args.details.then_some(attributes),
     };
-    log::read(&ctx.container_dir(&record.id).join(LOG_FILE), options, &mut printer)?;
+    match record.host.log.driver.as_str() {
+        "journald" => log::read_journal(&record.id, options, &mut printer)?,
+        _ => log::read(&ctx.container_dir(&record.id).join(LOG_FILE), options, &mut printer)?,
+    }
     Ok(0)
 }
 
@@ -54,6 +64,8 @@ struct Printer {
     stdout: BufWriter<io::Stdout>,
     stderr: BufWriter<io::Stderr>,
     timestamps: bool,
+    /// What each line's own attributes are added to, if they are to be seen.
+    details: Option<BTreeMap<String, String>>,
 }
 
 impl Sink for Printer {
@@ -62,11 +74,16 @@ impl Sink for Printer {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
         };
-        let time = match self.timestamps {
+        let mut before = match self.timestamps {
             true => time::parse(record.time).map_or_else(|| record.time.to_string(), time::format_fixed) + " ",
             false => String::new(),
         };
-        Ok(or_break(out.write_all(time.as_bytes()).and_then(|()| out.write_all(record.log.as_bytes()))))
+        if let Some(common) = &self.details {
+            let all: BTreeMap<_, _> = common.iter().chain(&record.attributes).collect();
+            let pairs: Vec<String> = all.into_iter().map(|(k, v)| format!("{}={}", escaped(k), escaped(v))).collect();
+            before += &(pairs.join(",") + " ");
+        }
+        Ok(or_break(out.write_all(before.as_bytes()).and_then(|()| out.write_all(&record.log))))
     }
 
     fn caught_up(&mut self) -> Result<ControlFlow<()>> {
@@ -74,54 +91,24 @@ impl Sink for Printer {
     }
 }
 
+/// As in the query of a URL, which is how Docker keeps commas and blanks apart.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for b in text.bytes() {
+        match b {
+            b'-' | b'_' | b'.' | b'~' => out.push(b.into()),
+            _ if b.is_ascii_alphanumeric() => out.push(b.into()),
+            b' ' => out.push('+'),
+            _ => out += &format!("%{b:02X}"),
+        }
+    }
+    out
+}
+
 /// A reader that has gone needs no more lines.
 fn or_break(written: io::Result<()>) -> ControlFlow<()> {
     match written {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
-    }
-}
-
-/// RFC 3339, a date, seconds since 1970, or how long ago: `42m`, `1h30m`.
-///
-/// # Errors
-/// Docker's text for anything else.
-pub fn moment(text: &str) -> Result<Timestamp> {
-    let wrong = || {
-        Error::invalid(format!(
-            "invalid value for \"since\": failed to parse value as time or duration: {}",
-            text.escape_debug()
-        ))
-        .with_hint("write a time (2026-11-24T05:00:00Z), seconds since 1970, or how long ago (42m)")
-    };
-    if let Some(ago) = duration(text) {
-        return Ok(SystemTime::now().checked_sub(ago).ok_or_else(wrong)?.into());
-    }
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if let Ok(seconds) = whole.parse::<i64>() {
-        let nanos = format!("{fraction:0<9}").get(..9).and_then(|n| n.parse().ok()).ok_or_else(wrong)?;
-        return Ok(Timestamp { seconds, nanos });
-    }
-    [text.to_string(), format!("{text}Z"), format!("{text}:00Z"), format!("{text}T00:00:00Z")]
-        .iter()
-        .find_map(|t| time::parse(t))
-        .ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments() {
-        assert_eq!(moment("1136214245").unwrap(), Timestamp { seconds: 1_136_214_245, nanos: 0 });
-        assert_eq!(moment("1136214245.5").unwrap().nanos, 500_000_000);
-        assert_eq!(moment("1970-01-01T00:00:01Z").unwrap().seconds, 1);
-        assert_eq!(moment("1970-01-02").unwrap().seconds, 86_400);
-        let ago = Timestamp::now().seconds - moment("10m").unwrap().seconds;
-        assert!((599..=601).contains(&ago), "{ago}");
-        for text in ["", "x", "10x", "2026-13-01", "m"] {
-            assert!(moment(text).is_err(), "{text}");
-        }
     }
 }

@@ -21,6 +21,7 @@ mod kill;
 mod load;
 mod login;
 mod logs;
+mod moment;
 mod network;
 mod pause;
 mod port;

@@ -9,6 +9,7 @@ pub mod health;
 pub mod life;
 pub mod links;
 pub mod lock;
+pub mod logging;
 pub mod monitor;
 pub mod names;
 pub mod ports;

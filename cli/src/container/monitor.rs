@@ -6,11 +6,11 @@
 use super::ending::{self, Held};
 use super::health::{self, Checker};
 use super::lock::Lock;
-use super::record::{FILE, HostConfig, Record};
+use super::record::{FILE, Record};
 use super::restart::Backoff;
 use super::service::{Duties, Network};
 use super::spec::run_spec;
-use super::{LOG_FILE, events, explain, file, links, revival, start, takeover, undo, volume, workers};
+use super::{events, explain, file, links, logging, revival, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use netstack::egress::Policy;
 use netstack::model::LastAddresses;
@@ -18,7 +18,7 @@ use netstack::sandbox::{Mode, Sandbox, SandboxPlan, SandboxRequest};
 use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
 use runtime::exec::{self, Io};
 use runtime::host::HostFacts;
-use runtime::log::{Rotation, Writer};
+use runtime::log::Writer;
 use runtime::monitor::{Marks, Report, Setup};
 use runtime::planner;
 use runtime::relay::Ends;
@@ -95,6 +95,7 @@ pub struct Begun {
     pub ends: Ends,
     pub listener: UnixListener,
     pub report: Report,
+    pub log: Option<Writer>,
 }
 
 /// Everything up to exec. On an error nothing is left.
@@ -124,6 +125,7 @@ pub fn attempt(
 ) -> Result<Begun> {
     let state_dir = ctx.state_dir(&record.id);
     let mut spec = run_spec(ctx, &record)?;
+    let log = logging::writer(ctx, &record)?;
     start::join(ctx, &record, &mut spec)?;
     links::check_running(ctx, &record)?;
     spec.process.console_size = asked.console;
@@ -186,12 +188,12 @@ pub fn attempt(
     }
     let held = Held { facts, things: std::mem::take(things), sandbox, mounts, state };
     let exec::Running { pid, pidfd, .. } = running;
-    Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report })
+    Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report, log })
 }
 
 /// Stays until the end. How long the container lived, if it is to be started again.
 fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) -> Result<Option<Duration>> {
-    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, .. } = begun;
+    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, log, .. } = begun;
     let born = Instant::now();
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
@@ -213,7 +215,7 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) 
         pid,
         pidfd,
         ends,
-        log: log(&ctx.container_dir(&record.id), &record.host),
+        log,
         listener: Some(listener),
         attached,
         stdin_once: record.config.attached && record.config.open_stdin,
@@ -287,17 +289,6 @@ fn streams(record: &Record) -> Result<(Io, Option<Ends>)> {
     let pipes = runtime::monitor::pipes(record.config.open_stdin)?;
     let io = Io::Pipes { stdin: pipes.stdin, stdout: pipes.stdout, stderr: pipes.stderr };
     Ok((io, Some(pipes.ends)))
-}
-
-fn log(dir: &Path, host: &HostConfig) -> Option<Writer> {
-    if host.log.driver == "none" {
-        return None;
-    }
-    let option = |name: &str| host.log.options.get(name);
-    let max_size =
-        option("max-size").and_then(|text| super::request::size::bytes(text).ok()).and_then(|n| u64::try_from(n).ok());
-    let max_files = option("max-file").and_then(|text| text.parse().ok()).unwrap_or(1);
-    Some(Writer::new(dir.join(LOG_FILE), Rotation { max_size, max_files }))
 }
 
 /// What SIGTERM to the monitor grants the container, as `rrun stop` would.

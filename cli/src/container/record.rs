@@ -5,6 +5,7 @@
 
 use super::file;
 use super::lock::Lock;
+use super::request::log::DEFAULT_DRIVER;
 use super::restart::Policy;
 use crate::context::Context;
 use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
@@ -173,14 +174,14 @@ pub struct DiskLimit {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
-    /// `json-file` or `none`.
+    /// One of [`super::request::log::DRIVERS`].
     pub driver: String,
     pub options: BTreeMap<String, String>,
 }
 
 impl Default for LogConfig {
     fn default() -> LogConfig {
-        LogConfig { driver: "json-file".into(), options: BTreeMap::new() }
+        LogConfig { driver: DEFAULT_DRIVER.into(), options: BTreeMap::new() }
     }
 }
 

@@ -10,7 +10,7 @@ use super::monitor::{Begun, sandbox_request};
 use super::record::Record;
 use super::spec::run_spec;
 use super::start::{self, Start};
-use super::{life, undo, workers};
+use super::{life, logging, undo, workers};
 use crate::context::Context;
 use plan::{Error, Kind, Result, ResultExt};
 use runtime::attach;
@@ -62,6 +62,7 @@ fn hold(ctx: &Context, record: Record) -> Result<Begun> {
             Some(ctx.netstack().resume(&request, netns.as_fd())?)
         }
     };
+    let log = logging::writer(ctx, &record)?;
     let ends = streams(&state)?;
     let listener = attach::listen(&state_dir)?;
     let own = Identity::of(std::process::id().cast_signed())
@@ -70,7 +71,7 @@ fn hold(ctx: &Context, record: Record) -> Result<Begun> {
     state::save(&state_dir, &state)?;
     let held = Held { facts: HostFacts::observe()?, things, sandbox, mounts: None, state };
     let (pid, report) = (held.state.pid, Report::started(held.state.pid));
-    Ok(Begun { record, spec: None, held, pid, pidfd, ends, listener, report })
+    Ok(Begun { record, spec: None, held, pid, pidfd, ends, listener, report, log })
 }
 
 /// Its pipes, found again. A terminal has hung up with its monitor: there is nothing more to read.

@@ -1,24 +1,57 @@
-//! Docker's json-file line: `{"log":"text\n","stream":"stdout","time":"2026-11-24T05:34:28.5Z"}`.
+//! Lines as they stand in the file: Docker's json-file, `{"log":"text\n","stream":"stdout","time":"2026-11-24T05:34:28.5Z"}`,
+//! and the plain `2026-11-24T05:34:28.5Z stdout F text`.
 
+use super::Format;
+use super::writer::Piece;
 use crate::relay::Stream;
 use plan::time::{self, Timestamp};
 
-/// What of a record comes after the text: the same for every line of one read.
-pub fn suffix(stream: Stream, now: Timestamp) -> String {
-    let name = match stream {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-    };
-    format!("\",\"stream\":\"{name}\",\"time\":\"{}\"}}\n", time::format(now))
+pub(super) struct Encoder {
+    format: Format,
+    /// A JSON object, or nothing.
+    attributes: String,
+    /// What of a record is the same for every line of one read.
+    envelope: String,
 }
 
-/// Appends one record whose text is the concatenation of `parts`.
-pub fn record(out: &mut Vec<u8>, parts: &[&[u8]], suffix: &str) {
-    out.extend_from_slice(b"{\"log\":\"");
-    for part in parts {
-        escape(out, part);
+impl Encoder {
+    pub fn new(format: Format, attributes: String) -> Encoder {
+        Encoder { format, attributes, envelope: String::new() }
     }
-    out.extend_from_slice(suffix.as_bytes());
+
+    /// What is recorded from now on came at this moment, on this stream.
+    pub fn begin(&mut self, stream: Stream, now: Timestamp) {
+        let name = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        let time = time::format(now);
+        self.envelope = match (&self.format, self.attributes.as_str()) {
+            (Format::Json, "") => format!("\",\"stream\":\"{name}\",\"time\":\"{time}\"}}\n"),
+            (Format::Json, attrs) => format!("\",\"stream\":\"{name}\",\"attrs\":{attrs},\"time\":\"{time}\"}}\n"),
+            (Format::Plain, _) => format!("{time} {name} "),
+        };
+    }
+
+    /// Appends one record.
+    pub fn record(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        match self.format {
+            Format::Json => {
+                out.extend_from_slice(b"{\"log\":\"");
+                piece.parts.iter().for_each(|part| escape(out, part));
+                out.extend_from_slice(self.envelope.as_bytes());
+            }
+            Format::Plain => {
+                let whole = piece.parts.last().is_some_and(|part| part.ends_with(b"\n"));
+                out.extend_from_slice(self.envelope.as_bytes());
+                out.extend_from_slice(if whole { b"F " } else { b"P " });
+                piece.parts.iter().for_each(|part| out.extend_from_slice(part));
+                if !whole {
+                    out.push(b'\n');
+                }
+            }
+        }
+    }
 }
 
 /// Bytes that stand for themselves. As Docker (and Go) do, `<`, `>` and `&` are escaped too.
@@ -112,12 +145,16 @@ mod tests {
 
     #[test]
     fn every_byte_and_every_pair_makes_valid_json() {
+        let mut encoder = Encoder::new(Format::Json, "{\"a\":\"b\"}".into());
+        encoder.begin(Stream::Stderr, Timestamp { seconds: 0, nanos: 0 });
         for a in 0..=255u8 {
             for b in 0..=255u8 {
                 let mut line = Vec::new();
-                record(&mut line, &[&[a], &[b]], &suffix(Stream::Stderr, Timestamp { seconds: 0, nanos: 0 }));
+                let parts: [&[u8]; 2] = [&[a], &[b]];
+                let piece = Piece { stream: Stream::Stderr, parts: &parts, continues: false, last: true };
+                encoder.record(&mut line, &piece);
                 let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-                assert_eq!(value["stream"], "stderr");
+                assert_eq!((&value["stream"], &value["attrs"]["a"]), (&"stderr".into(), &"b".into()));
                 if a < 0x80 && b < 0x80 {
                     assert_eq!(value["log"].as_str().unwrap().as_bytes(), [a, b]);
                 }

@@ -1,5 +1,6 @@
 //! The reading side: the last so many lines, then whatever comes, across rotations.
 
+use super::Format;
 use super::files::{self, LogFile};
 use crate::relay::Stream;
 use crate::sys::poll::{Poll, READ};
@@ -8,16 +9,17 @@ use plan::{Error, Result, ResultExt};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often we look whether the container still lives when nothing else wakes us.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// And when the process that we watch has ended: its monitor may still write the last lines.
-const LOOK_CLOSELY: Duration = Duration::from_millis(10);
+pub(super) const LOOK_CLOSELY: Duration = Duration::from_millis(10);
 
 /// One line of output, or a piece of a very long one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,9 @@ pub struct Record<'a> {
     /// RFC 3339, as written.
     pub time: &'a str,
     /// With its newline, if it had one.
-    pub log: Cow<'a, str>,
+    pub log: Cow<'a, [u8]>,
+    /// What was recorded with it besides: tag, labels, environment.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// Where the records go. `Break` ends the reading without an error.
@@ -39,6 +43,7 @@ pub trait Sink {
 /// What to read. The default is everything that is there.
 #[derive(Default)]
 pub struct ReadOptions<'a> {
+    pub format: Format,
     /// Only the last so many records.
     pub tail: Option<u64>,
     /// Not what is older.
@@ -59,10 +64,10 @@ pub struct Follow<'a> {
 /// Reads the log at `path` into `sink`. A log that does not exist (yet) is empty; a symlink in its
 /// place is refused (CVE-2026-53489: `logs` run by root must not print what a link names).
 pub fn read(path: &Path, options: ReadOptions<'_>, sink: &mut dyn Sink) -> Result<()> {
-    let ReadOptions { tail, since, until, follow } = options;
+    let ReadOptions { format, tail, since, until, follow } = options;
     // Before the first look at the file, so that no change after it is missed.
     let changes = if follow.is_some() { Some(watch_directory(path)?) } else { None };
-    let mut reading = Reading { path, since, until, sink, current: None };
+    let mut reading = Reading { path, format, since, until, sink, current: None };
     if reading.read_tail(tail)?.is_break() || reading.sink.caught_up()?.is_break() {
         return Ok(());
     }
@@ -74,6 +79,7 @@ pub fn read(path: &Path, options: ReadOptions<'_>, sink: &mut dyn Sink) -> Resul
 
 struct Reading<'a> {
     path: &'a Path,
+    format: Format,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     sink: &'a mut dyn Sink,
@@ -170,39 +176,77 @@ impl Reading<'_> {
 
     fn read_file(&mut self, file: &mut LogFile) -> Result<ControlFlow<()>> {
         let (since, until) = (self.since, self.until);
+        let parse = match self.format {
+            Format::Json => json,
+            Format::Plain => plain,
+        };
         let sink = &mut *self.sink;
         file.lines(&mut |line| {
             // A torn or foreign line costs only itself.
-            let Some(record) = parse(line) else { return Ok(ControlFlow::Continue(())) };
-            if since.is_some() || until.is_some() {
-                let Some(time) = time::parse(record.time) else { return Ok(ControlFlow::Continue(())) };
-                if until.is_some_and(|u| time > u) {
-                    return Ok(ControlFlow::Break(()));
-                }
-                if since.is_some_and(|s| time < s) {
-                    return Ok(ControlFlow::Continue(()));
-                }
+            match parse(line) {
+                Some(record) => pass(&record, since, until, sink),
+                None => Ok(ControlFlow::Continue(())),
             }
-            sink.record(&record)
         })
     }
 }
 
-fn parse(line: &[u8]) -> Option<Record<'_>> {
+/// Hands a record on if its time is among those asked for; the first one after them ends the reading.
+pub(super) fn pass(
+    record: &Record<'_>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    sink: &mut dyn Sink,
+) -> Result<ControlFlow<()>> {
+    if since.is_some() || until.is_some() {
+        let Some(time) = time::parse(record.time) else { return Ok(ControlFlow::Continue(())) };
+        if until.is_some_and(|u| time > u) {
+            return Ok(ControlFlow::Break(()));
+        }
+        if since.is_some_and(|s| time < s) {
+            return Ok(ControlFlow::Continue(()));
+        }
+    }
+    sink.record(record)
+}
+
+fn stream(name: &str) -> Option<Stream> {
+    match name {
+        "stdout" => Some(Stream::Stdout),
+        "stderr" => Some(Stream::Stderr),
+        _ => None,
+    }
+}
+
+fn json(line: &[u8]) -> Option<Record<'_>> {
     #[derive(Deserialize)]
     struct Line<'a> {
         #[serde(borrow)]
         log: Cow<'a, str>,
         stream: &'a str,
         time: &'a str,
+        #[serde(default)]
+        attrs: BTreeMap<String, String>,
     }
-    let Line { log, stream, time } = serde_json::from_slice(line).ok()?;
-    let stream = match stream {
-        "stdout" => Stream::Stdout,
-        "stderr" => Stream::Stderr,
+    let Line { log, stream: name, time, attrs } = serde_json::from_slice(line).ok()?;
+    let log = match log {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    };
+    Some(Record { stream: stream(name)?, time, log, attributes: attrs })
+}
+
+fn plain(line: &[u8]) -> Option<Record<'_>> {
+    let mut fields = line.splitn(4, |b| *b == b' ');
+    let mut word = || std::str::from_utf8(fields.next()?).ok();
+    let (time, name, kind) = (word()?, word()?, word()?);
+    let text = fields.next()?;
+    let log = match kind {
+        "F" => text,
+        "P" => text.strip_suffix(b"\n")?,
         _ => return None,
     };
-    Some(Record { stream, time, log })
+    Some(Record { stream: stream(name)?, time, log: Cow::Borrowed(log), attributes: BTreeMap::new() })
 }
 
 /// The directory and not the file: it tells of rotation, too, and of a log that is yet to come.

@@ -16,7 +16,7 @@ struct Kept {
 
 impl Sink for Kept {
     fn record(&mut self, record: &Record<'_>) -> Result<ControlFlow<()>> {
-        self.lines.push(record.log.to_string());
+        self.lines.push(String::from_utf8(record.log.to_vec()).unwrap());
         Ok(match self.stop_after {
             Some(n) if self.lines.len() >= n => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
@@ -78,8 +78,8 @@ fn the_tail_is_found_in_one_file_and_across_rotated_ones() {
     let dir = TestDir::new("read-tail");
     for (name, rotation) in [
         ("one", Rotation::default()),
-        ("many", Rotation { max_size: Some(200_000), max_files: 5 }),
-        ("small", Rotation { max_size: Some(100), max_files: 50 }),
+        ("many", Rotation { max_size: Some(200_000), max_files: 5, compress: false }),
+        ("small", Rotation { max_size: Some(100), max_files: 50, compress: false }),
     ] {
         let path = dir.path().join(name);
         let count = if name == "small" { 40 } else { 5000 };
@@ -142,7 +142,7 @@ fn a_reader_that_has_enough_ends_it() {
 fn following_sees_every_line_across_rotations_and_ends_with_the_container() {
     let dir = TestDir::new("follow");
     let path = dir.path().join("log");
-    let rotation = Rotation { max_size: Some(20_000), max_files: 400 };
+    let rotation = Rotation { max_size: Some(20_000), max_files: 400, compress: false };
     let writer_path = path.clone();
     let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let over = done.clone();
@@ -206,4 +206,72 @@ fn what_is_no_log_file_is_refused() {
     std::fs::write(&path, "").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", rotated(&path, 1)).unwrap();
     assert!(read(&path, ReadOptions::default(), &mut Kept::default()).is_err());
+}
+
+#[test]
+fn the_plain_format_keeps_every_byte() {
+    let dir = TestDir::new("plain");
+    let path = dir.path().join("log");
+    let mut text: Vec<u8> = (0..=255u8).cycle().take(60_000).collect();
+    text.extend(b"\n\nlast without a newline");
+    let mut w = Writer::to_files(&path, Format::Plain, Rotation::default(), String::new());
+    for piece in text.chunks(4097) {
+        w.write(Stream::Stderr, piece);
+    }
+    w.close();
+    struct Bytes(Vec<u8>);
+    impl Sink for Bytes {
+        fn record(&mut self, record: &Record<'_>) -> Result<ControlFlow<()>> {
+            assert_eq!(record.stream, Stream::Stderr);
+            assert!(plan::time::parse(record.time).is_some());
+            self.0.extend_from_slice(&record.log);
+            Ok(ControlFlow::Continue(()))
+        }
+        fn caught_up(&mut self) -> Result<ControlFlow<()>> {
+            Ok(ControlFlow::Continue(()))
+        }
+    }
+    let mut read_back = Bytes(Vec::new());
+    read(&path, ReadOptions { format: Format::Plain, ..ReadOptions::default() }, &mut read_back).unwrap();
+    assert!(read_back.0 == text);
+}
+
+/// As its monitor would have it, one after the other.
+fn pack_by_hand(path: &Path, n: u32) {
+    let from = std::fs::File::open(rotated(path, n)).unwrap();
+    pack::compress(from, std::fs::File::create(packed(path, n)).unwrap()).unwrap();
+    std::fs::remove_file(rotated(path, n)).unwrap();
+}
+
+#[test]
+fn compressed_files_are_read_like_the_others() {
+    let dir = TestDir::new("read-packed");
+    let path = dir.path().join("log");
+    let rotation = Rotation { max_size: Some(100_000), max_files: 9, compress: false };
+    write_numbers(&mut Writer::new(&path, rotation), 0..8000);
+    (2..=4).for_each(|n| pack_by_hand(&path, n));
+    assert!(std::fs::metadata(packed(&path, 2)).unwrap().len() < 50_000);
+    assert_eq!(lines(&path, ReadOptions::default()), numbers(0..8000));
+    for n in [0, 1, 100, 3000, 4321, 7999, 8000] {
+        assert_eq!(tail(&path, n), numbers(8000 - u32::try_from(n).unwrap()..8000), "{n}");
+    }
+    // A damaged one costs what is behind the damage.
+    let bytes = std::fs::read(packed(&path, 3)).unwrap();
+    std::fs::write(packed(&path, 3), &bytes[..bytes.len() / 2]).unwrap();
+    let all = lines(&path, ReadOptions::default());
+    assert!(all.len() > 6000 && all.len() < 8000 && all.last() == Some(&"line 7999\n".to_string()));
+}
+
+#[test]
+fn a_file_is_the_same_to_its_reader_before_and_after_it_is_compressed() {
+    let dir = TestDir::new("same-packed");
+    let path = dir.path().join("log");
+    write_numbers(&mut Writer::new(&path, Rotation::default()), 0..10);
+    let mut known = files::newer_than(&path, None).unwrap();
+    let known = known.remove(0);
+    std::fs::rename(&path, rotated(&path, 1)).unwrap();
+    pack_by_hand(&path, 1);
+    assert!(files::newer_than(&path, Some(&known)).unwrap().is_empty(), "nothing is newer than itself");
+    write_numbers(&mut Writer::new(&path, Rotation::default()), 10..20);
+    assert_eq!(files::newer_than(&path, Some(&known)).unwrap().len(), 1);
 }

@@ -1,78 +1,70 @@
-//! The writing side: lines into a file that may be full, removed or rotated, without ever holding
-//! up the container.
+//! The writing side: output as it comes, cut into lines, without ever holding up the container for a disk.
 
-use super::encode;
-use super::rotated;
+use super::Format;
+use super::journal::Journal;
+use super::store::{Rotation, Store};
 use crate::relay::Stream;
 use plan::time::Timestamp;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 /// A line longer than this is written as several records, of which only the last has the newline.
 const MAX_LINE: usize = 16 * 1024;
 
-/// How much is encoded before it is written out. The lines of `yes` grow by a factor of 35.
-const BATCH: usize = 64 * 1024;
-
-/// How the log is kept small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
-    /// Bytes of one file; `None` never rotates.
-    pub max_size: Option<u64>,
-    /// How many files there may be, the current one included (at least 1).
-    pub max_files: u32,
+/// A line of output, or a piece of a long one.
+pub(super) struct Piece<'a> {
+    pub stream: Stream,
+    /// Its text, to be put together; with the newline at its end, if there was one.
+    pub parts: &'a [&'a [u8]],
+    /// What it begins is in the piece before.
+    pub continues: bool,
+    /// The line ends with it.
+    pub last: bool,
 }
 
-impl Default for Rotation {
-    /// As Docker: no limit.
-    fn default() -> Rotation {
-        Rotation { max_size: None, max_files: 1 }
-    }
+enum Target {
+    Store(Store),
+    Journal(Journal),
 }
 
 pub struct Writer {
-    path: PathBuf,
-    rotation: Rotation,
-    /// Opened at the first line: many containers never write one.
-    file: Option<File>,
-    /// Bytes in the file, all of them whole records.
-    size: u64,
-    /// The file may end in half a record.
-    torn: bool,
-    batch: Vec<u8>,
-    /// Records in `batch`.
-    records: u64,
     /// The beginning of a line of each stream.
     partial: [Vec<u8>; 2],
-    dropped: u64,
+    /// A piece of that line has been written already.
+    continues: [bool; 2],
+    target: Target,
 }
 
 impl Writer {
-    /// Nothing is opened or created until there is something to write.
+    /// In Docker's json-file format. Nothing is opened or created until there is something to write.
     pub fn new(path: impl Into<PathBuf>, rotation: Rotation) -> Writer {
-        Writer {
-            path: path.into(),
-            rotation,
-            file: None,
-            size: 0,
-            torn: false,
-            batch: Vec::new(),
-            records: 0,
-            partial: [Vec::new(), Vec::new()],
-            dropped: 0,
+        Writer::to_files(path, Format::Json, rotation, String::new())
+    }
+
+    /// `attributes`: a JSON object that each line of [`Format::Json`] carries, or nothing.
+    pub fn to_files(path: impl Into<PathBuf>, format: Format, rotation: Rotation, attributes: String) -> Writer {
+        Writer::of(Target::Store(Store::new(path.into(), format, rotation, attributes)))
+    }
+
+    pub fn to_journal(journal: Journal) -> Writer {
+        Writer::of(Target::Journal(journal))
+    }
+
+    fn of(target: Target) -> Writer {
+        Writer { partial: [Vec::new(), Vec::new()], continues: [false; 2], target }
+    }
+
+    /// How many records could not be written (full disk, directory gone, a journal that does not listen).
+    pub fn dropped(&self) -> u64 {
+        match &self.target {
+            Target::Store(store) => store.dropped(),
+            Target::Journal(journal) => journal.dropped(),
         }
     }
 
-    /// How many records could not be written (full disk, directory gone).
-    pub fn dropped(&self) -> u64 {
-        self.dropped
-    }
-
-    /// Takes output as it was read; whole lines are on their way to the file after [`Writer::flush`].
+    /// Takes output as it was read; whole lines are on their way after [`Writer::flush`].
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let suffix = encode::suffix(stream, Timestamp::now());
+        self.begin(stream);
         let mut partial = std::mem::take(&mut self.partial[stream as usize]);
         let mut rest = bytes;
         // A character that the last read cut in two is made whole first.
@@ -91,11 +83,11 @@ impl Writer {
             if partial.len() + text > MAX_LINE {
                 let cut = character_boundary(&partial, rest);
                 let (old, new) = (cut.min(partial.len()), cut.saturating_sub(partial.len()));
-                self.record(&[&partial[..old], &rest[..new]], &suffix);
+                self.piece(stream, &[&partial[..old], &rest[..new]], false);
                 partial.drain(..old);
                 rest = &rest[new..];
             } else if ends {
-                self.record(&[&partial, &rest[..line]], &suffix);
+                self.piece(stream, &[&partial, &rest[..line]], true);
                 partial.clear();
                 rest = &rest[line..];
             } else {
@@ -110,110 +102,76 @@ impl Writer {
     pub fn end(&mut self, stream: Stream) {
         let partial = std::mem::take(&mut self.partial[stream as usize]);
         if !partial.is_empty() {
-            self.record(&[&partial], &encode::suffix(stream, Timestamp::now()));
+            self.begin(stream);
+            self.piece(stream, &[&partial], true);
         }
     }
 
-    /// Writes out what is encoded. What cannot be written is dropped and counted; the next attempt
-    /// is made with the next output.
+    fn begin(&mut self, stream: Stream) {
+        let now = Timestamp::now();
+        match &mut self.target {
+            Target::Store(store) => store.begin(stream, now),
+            Target::Journal(journal) => journal.begin(now),
+        }
+    }
+
+    fn piece(&mut self, stream: Stream, parts: &[&[u8]], last: bool) {
+        let continues = std::mem::replace(&mut self.continues[stream as usize], !last);
+        let piece = Piece { stream, parts, continues, last };
+        match &mut self.target {
+            Target::Store(store) => store.record(&piece),
+            Target::Journal(journal) => journal.record(&piece),
+        }
+    }
+
+    /// Writes out what is encoded. What a file cannot take is dropped and counted, and the next attempt is
+    /// made with the next output; what the journal cannot take at once waits.
     pub fn flush(&mut self) {
-        if self.batch.is_empty() {
-            return;
+        match &mut self.target {
+            Target::Store(store) => store.flush(),
+            Target::Journal(journal) => journal.flush(),
         }
-        if self.write_batch().is_err() {
-            self.dropped += self.records;
+    }
+
+    /// What must be writable before [`Writer::flush`] gets any further.
+    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        match &self.target {
+            Target::Store(_) => None,
+            Target::Journal(journal) => journal.waits_for(),
         }
-        self.batch.clear();
-        self.records = 0;
+    }
+
+    /// So much waits that no more output should be read.
+    pub fn is_full(&self) -> bool {
+        matches!(&self.target, Target::Journal(journal) if journal.is_full())
+    }
+
+    /// A child of this process has ended; `true` if it was one of the log's.
+    pub fn child_ended(&mut self, pid: i32, status: i32) -> bool {
+        match &mut self.target {
+            Target::Store(store) => store.child_ended(pid, status),
+            Target::Journal(_) => false,
+        }
+    }
+
+    /// The container has ended: the last lines, and nothing that goes on after us.
+    pub fn close(&mut self) {
+        self.end(Stream::Stdout);
+        self.end(Stream::Stderr);
+        match &mut self.target {
+            Target::Store(store) => store.close(),
+            Target::Journal(journal) => journal.close(),
+        }
     }
 
     /// Gives back memory that is not in use.
     pub fn release(&mut self) {
-        self.batch.shrink_to_fit();
         for partial in &mut self.partial {
             partial.shrink_to_fit();
         }
-    }
-
-    fn record(&mut self, parts: &[&[u8]], suffix: &str) {
-        let before = self.batch.len();
-        encode::record(&mut self.batch, parts, suffix);
-        if let Some(max) = self.rotation.max_size
-            && self.size + self.batch.len() as u64 > max
-            && self.size + before as u64 > 0
-        {
-            let last = self.batch.split_off(before);
-            self.flush();
-            self.rotate();
-            self.batch = last;
-        }
-        self.records += 1;
-        if self.batch.len() >= BATCH {
-            self.flush();
-        }
-    }
-
-    fn write_batch(&mut self) -> io::Result<()> {
-        self.open()?;
-        let Some(file) = &mut self.file else { return Ok(()) };
-        if self.torn {
-            // Half a record of an earlier failure: a newline keeps it from spoiling the next one.
-            file.write_all(b"\n")?;
-            self.size += 1;
-            self.torn = false;
-        }
-        match file.write_all(&self.batch) {
-            Ok(()) => {
-                self.size += self.batch.len() as u64;
-                Ok(())
-            }
-            Err(e) => {
-                // Some of it may have been written: a full disk can always be cut shorter.
-                self.torn = file.set_len(self.size).is_err();
-                Err(e)
-            }
-        }
-    }
-
-    /// Opens the file unless it is open, and anew if somebody has removed it.
-    fn open(&mut self) -> io::Result<()> {
-        if let Some(file) = &self.file
-            && file.metadata()?.nlink() > 0
-        {
-            return Ok(());
-        }
-        // NOFOLLOW: the name must not lead elsewhere. NONBLOCK: nor to a pipe that nobody reads.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(&self.path)?;
-        self.size = file.metadata()?.len();
-        let mut last = [b'\n'];
-        if self.size > 0 {
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-        }
-        self.torn = last[0] != b'\n';
-        self.file = Some(file);
-        Ok(())
-    }
-
-    /// Moves every file one number up; the one with the highest number goes.
-    fn rotate(&mut self) {
-        self.file = None;
-        self.size = 0;
-        let current = self.path.clone();
-        // What fails here leaves a file longer than wished, and never stops the container.
-        if self.rotation.max_files <= 1 {
-            let _ = std::fs::remove_file(&current);
-            return;
-        }
-        for n in (1..self.rotation.max_files).rev() {
-            let from = if n == 1 { current.clone() } else { rotated(&current, n - 1) };
-            let _ = std::fs::rename(from, rotated(&current, n));
+        match &mut self.target {
+            Target::Store(store) => store.release(),
+            Target::Journal(journal) => journal.release(),
         }
     }
 }
@@ -228,6 +186,7 @@ fn character_boundary(partial: &[u8], rest: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rotated;
     use super::*;
     use crate::test_dir::TestDir;
     use serde_json::Value;
@@ -295,7 +254,7 @@ mod tests {
     fn rotation_keeps_so_many_files_of_such_a_size() {
         let dir = TestDir::new("log-rotate");
         let path = dir.path().join("log");
-        let mut w = Writer::new(&path, Rotation { max_size: Some(1000), max_files: 3 });
+        let mut w = Writer::new(&path, Rotation { max_size: Some(1000), max_files: 3, compress: false });
         for i in 0..100 {
             w.write(Stream::Stdout, format!("line {i}\n").as_bytes());
             if i % 7 == 0 {
@@ -315,7 +274,8 @@ mod tests {
         assert_eq!(kept, expected);
         assert!(kept.len() > 20);
 
-        let mut one = Writer::new(dir.path().join("one"), Rotation { max_size: Some(300), max_files: 1 });
+        let mut one =
+            Writer::new(dir.path().join("one"), Rotation { max_size: Some(300), max_files: 1, compress: false });
         for i in 0..20 {
             one.write(Stream::Stdout, format!("{i}\n").as_bytes());
         }
@@ -334,7 +294,7 @@ mod tests {
             w.flush();
         }
         assert_eq!(w.dropped(), 20);
-        let mut w = Writer::new("/nonexistent/log", Rotation { max_size: Some(10), max_files: 2 });
+        let mut w = Writer::new("/nonexistent/log", Rotation { max_size: Some(10), max_files: 2, compress: false });
         w.write(Stream::Stdout, b"a\nb\nc\n");
         w.flush();
         assert_eq!(w.dropped(), 3);

@@ -3,7 +3,7 @@
 use super::clients::{Clients, Wish};
 use crate::log;
 use crate::relay::{BACKLOG, Ending, Ends, Program, Queue, Stream};
-use crate::sys::poll::{Poll, READ};
+use crate::sys::poll::{Poll, READ, WRITE};
 use crate::sys::signals::Signals;
 use crate::sys::spawn;
 use plan::{Error, Result};
@@ -228,6 +228,9 @@ impl Watch<'_> {
                 poll.watch(listener, READ);
             }
             self.clients.watch(&mut poll);
+            if let Some(busy) = self.log.as_ref().and_then(log::Writer::waits_for) {
+                poll.watch(&busy, WRITE);
+            }
             fds.clear();
             self.service.fds(&mut fds);
             for (fd, events) in &fds {
@@ -255,6 +258,9 @@ impl Watch<'_> {
             if take {
                 self.pass_output(&poll);
             }
+            if let Some(log) = &mut self.log {
+                log.flush();
+            }
             if let Some(listener) = &self.listener
                 && poll.events(listener) != 0
             {
@@ -275,10 +281,12 @@ impl Watch<'_> {
 
     /// Whether the container's output may be read: the one who started it has said what it wants, and
     /// no client lags too far behind. After the end, what is left in the pipes is taken in whether
-    /// clients lag or not: cleaning up must not wait for them.
+    /// clients and a journal that is busy lag or not: cleaning up must not wait for them.
     fn take_output(&self) -> bool {
-        let limit = if self.program.ending().is_some() { LAST_WORDS } else { BACKLOG };
-        !self.clients.awaited() && self.clients.backlog() < limit
+        let ended = self.program.ending().is_some();
+        let limit = if ended { LAST_WORDS } else { BACKLOG };
+        let log_lags = !ended && self.log.as_ref().is_some_and(log::Writer::is_full);
+        !self.clients.awaited() && self.clients.backlog() < limit && !log_lags
     }
 
     fn timeout(&self, idle: bool) -> Option<Duration> {
@@ -304,16 +312,11 @@ impl Watch<'_> {
                 log.end(stream);
             }
         }
-        if let Some(log) = &mut self.log {
-            log.flush();
-        }
     }
 
     fn close_log(&mut self) {
         if let Some(log) = &mut self.log {
-            log.end(Stream::Stdout);
-            log.end(Stream::Stderr);
-            log.flush();
+            log.close();
         }
     }
 
@@ -356,10 +359,11 @@ impl Watch<'_> {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
-                    if pid.as_raw_nonzero().get() == self.program.pid() {
+                    let pid = pid.as_raw_nonzero().get();
+                    if pid == self.program.pid() {
                         self.program.has_ended(Ending::of(status.as_raw()));
-                    } else {
-                        self.service.ended(pid.as_raw_nonzero().get(), status.as_raw());
+                    } else if !self.log.as_mut().is_some_and(|log| log.child_ended(pid, status.as_raw())) {
+                        self.service.ended(pid, status.as_raw());
                     }
                 }
                 Err(Errno::INTR) => {}

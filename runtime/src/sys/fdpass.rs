@@ -39,6 +39,18 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(
     }
 }
 
+/// Sends a datagram that consists of a descriptor alone, without waiting.
+pub fn send_datagram(socket: impl AsFd, fd: BorrowedFd<'_>) -> Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(Errno::INVAL);
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(&socket, &[], &mut control, flags).map(drop)
+}
+
 /// Receives bytes into `buf` and the descriptors that came with them (close-on-exec). A length of 0
 /// means that the other end is closed. More than [`MAX_FDS`] descriptors are `EMSGSIZE`, and those
 /// that did arrive are closed.

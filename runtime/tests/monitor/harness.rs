@@ -75,7 +75,9 @@ impl Monitored {
                 pid: child,
                 pidfd: pidfd_open(Pid::from_raw(child).unwrap(), PidfdFlags::empty()).unwrap(),
                 ends,
-                log: wanted.log.map(|path| Writer::new(path, Rotation { max_size: Some(1 << 20), max_files: 2 })),
+                log: wanted
+                    .log
+                    .map(|path| Writer::new(path, Rotation { max_size: Some(1 << 20), max_files: 2, compress: false })),
                 listener: Some(listener),
                 attached: wanted.foreground.then_some(theirs),
                 stdin_once: wanted.stdin_once,

@@ -2,6 +2,7 @@
 
 use crate::args::InfoArgs;
 use crate::cmd::stats::memory_of_the_machine;
+use crate::container::request::log::{DEFAULT_DRIVER, DRIVERS};
 use crate::container::view;
 use crate::context::Context;
 use crate::render::table::binary_size;
@@ -50,9 +51,9 @@ fn facts(ctx: &Context) -> Result<Value> {
         "Plugins": {
             "Volume": ["local"],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
-            "Log": ["json-file", "local", "none", "journald"],
+            "Log": DRIVERS,
         },
-        "LoggingDriver": "json-file",
+        "LoggingDriver": ctx.config.log_driver.as_deref().unwrap_or(DEFAULT_DRIVER),
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": layout.version(),
         "NetworksFirewall": "nftables, table inet rrun",
@@ -103,7 +104,7 @@ fn shown(f: &Value) -> String {
     let memory = binary_size(f["MemTotal"].as_u64().unwrap_or(0));
     let mut out = format!(
         "Client:\n Version:    {version}\n\nServer: (none: rrun has no daemon)\n Containers: {containers}\n  Running: {running}\n  Paused: {paused}\n  Stopped: {stopped}\n \
-         Images: {images}\n Server Version: {version}\n Storage Driver: overlay\n Logging Driver: json-file\n Cgroup Driver: cgroupfs\n \
+         Images: {images}\n Server Version: {version}\n Storage Driver: overlay\n Logging Driver: {logging}\n Cgroup Driver: cgroupfs\n \
          Cgroup Version: {cgroup}\n Firewall: {firewall}\n Plugins:\n  Volume: {volume}\n  Network: {network}\n  Log: {log}\n Security Options:\n",
         version = text("ServerVersion"),
         containers = text("Containers"),
@@ -111,6 +112,7 @@ fn shown(f: &Value) -> String {
         paused = text("ContainersPaused"),
         stopped = text("ContainersStopped"),
         images = text("Images"),
+        logging = text("LoggingDriver"),
         cgroup = text("CgroupVersion"),
         firewall = text("NetworksFirewall"),
         volume = list(&f["Plugins"]["Volume"]),

@@ -3,6 +3,7 @@
 pub mod endpoint;
 pub mod health;
 pub mod limits;
+pub mod log;
 pub mod mount;
 pub mod mounts;
 mod namespaces;
@@ -12,7 +13,8 @@ pub mod security;
 pub mod size;
 pub mod traffic;
 
-use super::record::{HostConfig, LogConfig, Record, VERSION};
+use super::logging;
+use super::record::{HostConfig, Record, VERSION};
 use super::restart::Policy;
 use crate::args::CreateFlags;
 use crate::context::Context;
@@ -86,7 +88,7 @@ pub fn decide(
     host.group_add.clone_from(&flags.process.group_add);
     host.init = flags.process.init;
     host.auto_remove = flags.rm;
-    host.log = log(flags.log_driver.as_deref(), &flags.log_opt)?;
+    host.log = log::decide(&ctx.config, flags.log_driver.as_deref(), &flags.log_opt)?;
     host.cidfile.clone_from(&flags.cidfile);
 
     let record = Record {
@@ -104,6 +106,7 @@ pub fn decide(
         mounts,
         extra: BTreeMap::new(),
     };
+    logging::tag(&record)?;
     Ok(Request { record, warnings })
 }
 
@@ -114,30 +117,6 @@ fn annotations(texts: &[String]) -> Result<BTreeMap<String, String>> {
             .with_hint("write --annotation KEY=VALUE")),
     };
     texts.iter().map(pair).collect()
-}
-
-fn log(driver: Option<&str>, options: &[String]) -> Result<LogConfig> {
-    let driver = driver.unwrap_or("json-file");
-    if !matches!(driver, "json-file" | "none") {
-        return Err(Error::invalid(format!("logger: no log driver named '{}' is registered", driver.escape_debug()))
-            .with_hint("rrun has json-file and none"));
-    }
-    let mut found = BTreeMap::new();
-    for option in options {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        let understood = driver == "json-file"
-            && match key {
-                "max-size" => value == "-1" || size::bytes(value).is_ok_and(|n| n > 0),
-                "max-file" => value.parse::<u32>().is_ok_and(|n| n > 0),
-                _ => false,
-            };
-        if !understood {
-            return Err(Error::invalid(format!("unknown log opt '{}' for {driver} log driver", option.escape_debug()))
-                .with_hint("json-file takes max-size=10m and max-file=3"));
-        }
-        found.insert(key.to_string(), value.to_string());
-    }
-    Ok(LogConfig { driver: driver.into(), options: found })
 }
 
 #[cfg(test)]
@@ -179,7 +158,7 @@ mod tests {
             (&["--oom-score-adj", "5000"], "Invalid value 5000, range for oom score adj is [-1000, 1000]"),
             (&["--cpuset-cpus", "a"], "Invalid value a for cpuset cpus"),
             (&["--log-driver", "syslog"], "logger: no log driver named 'syslog' is registered"),
-            (&["--log-opt", "x=1"], "unknown log opt 'x=1' for json-file log driver"),
+            (&["--log-opt", "x=1"], "unknown log opt 'x' for json-file log driver"),
             (&["--stop-signal", "X"], "invalid signal: X"),
             (&["-w", "x"], "the working directory 'x' is invalid, it needs to be an absolute path"),
             (&["--cap-add", "FOO"], "invalid CapAdd: unknown capability: \"CAP_FOO\""),

@@ -42,7 +42,8 @@ pub fn container(ctx: &Context, r: &Record, live: &Live) -> Value {
         "ResolvConfPath": dir.join("resolv.conf"),
         "HostnamePath": dir.join("hostname"),
         "HostsPath": dir.join("hosts"),
-        "LogPath": if r.host.log.driver == "none" { PathBuf::new() } else { dir.join("log") },
+        // Only of the format that other programs may rely on.
+        "LogPath": if r.host.log.driver == "json-file" { dir.join("log") } else { PathBuf::new() },
         "Name": format!("/{}", r.name),
         "RestartCount": live.state.restart_count,
         "Driver": "overlay2",
