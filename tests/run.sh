@@ -7,6 +7,11 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:$HOME/.cargo/bin
 
 vagrant/provision.sh tests
+# Real programs from the distribution's packages, once, while the compiler is busy.
+mkdir -p target
+programs=$PWD/target/programs-rootfs.tar
+{ [ "$programs" -nt vagrant/programs-rootfs.sh ] || vagrant/programs-rootfs.sh "$programs" 2>"$programs.log"; } &
+fetching=$!
 cargo build --release --workspace --bins
 RRUN_BIN=$(ls -d "$PWD"/target/*/release/rrun)
 RRUN_PROBER=$(ls -d "$PWD"/target/*/release/prober)
@@ -14,6 +19,10 @@ RRUN_PEER=$(ls -d "$PWD"/target/*/release/peer)
 RRUN_ROOTFS=$PWD/target/busybox-rootfs.tar
 export RRUN_BIN RRUN_PROBER RRUN_PEER RRUN_ROOTFS
 [ -s "$RRUN_ROOTFS" ] || { vagrant/busybox-rootfs.sh >"$RRUN_ROOTFS.tmp" && mv "$RRUN_ROOTFS.tmp" "$RRUN_ROOTFS"; }
+wait "$fetching" || {
+  echo "no root file system of real programs, so their tests will fail; vagrant/programs-rootfs.sh said:" >&2
+  cat "$programs.log" >&2
+}
 
 # The black-box tests make namespaces: root, with the caller's toolchain.
 sudo=()

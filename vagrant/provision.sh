@@ -25,9 +25,12 @@ test_packages=(
   dnsmasq-base           # a real DHCP server on the LAN
   util-linux procps      # unshare, nsenter, script, ps
 )
+rootfs_packages=(
+  mmdebstrap debian-archive-keyring # root file systems from packages: of the tests' programs, of the VM
+)
 vm_packages=(
   qemu-system-x86 qemu-utils # named together: the first replaces a newer one of the second
-  mmdebstrap debian-archive-keyring e2fsprogs # a root file system from packages, and a disk from that
+  e2fsprogs              # a disk from a root file system
   kmod cpio xz-utils     # the kernel's module index, the initrd, the kernel unpacked
   openssh-client         # the way in
 )
@@ -45,8 +48,8 @@ if [ "$*" = "print guest" ]; then
 fi
 for what in "$@"; do
   case $what in
-    tests) packages+=("${test_packages[@]}") ;;
-    vm) packages+=("${vm_packages[@]}") ;;
+    tests) packages+=("${test_packages[@]}" "${rootfs_packages[@]}") ;;
+    vm) packages+=("${rootfs_packages[@]}" "${vm_packages[@]}") ;;
     toolchain) toolchain=yes packages+=(curl) ;;
     *) echo "usage: $0 [tests|vm|toolchain]... | print guest" >&2; exit 2 ;;
   esac

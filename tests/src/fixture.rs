@@ -86,6 +86,20 @@ pub fn busybox_layer() -> Vec<u8> {
     fs::read(env("RRUN_ROOTFS")).expect("the root file system's tar")
 }
 
+/// A host whose one image, `programs`, is the Debian with nginx, redis, postgres and python that
+/// tests/run.sh made beside the busybox root file system.
+pub fn programs() -> Host {
+    let rootfs = PathBuf::from(env("RRUN_ROOTFS")).with_file_name("programs-rootfs.tar");
+    assert!(
+        rootfs.exists(),
+        "no {0}: `vagrant/programs-rootfs.sh {0}` makes it of Debian's packages, and says what it lacks if it cannot",
+        rootfs.display()
+    );
+    let host = Host::bare();
+    host.ok(&["import", rootfs.to_str().expect("UTF-8"), "programs"]);
+    host
+}
+
 pub fn compress(bytes: &[u8], how: Compression) -> Vec<u8> {
     match how {
         Compression::None => bytes.to_vec(),

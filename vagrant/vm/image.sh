@@ -9,9 +9,10 @@
 set -euo pipefail
 out=$(realpath -m "${1:?usage: $0 DIRECTORY}")
 cd "$(dirname "$0")"
+. ../debian.sh
 
 # Anything that goes into the image makes another image.
-stamp=$(cat image.sh init guest.sh ../provision.sh | sha256sum | cut -c1-16)
+stamp=$(cat image.sh init guest.sh ../debian.sh ../provision.sh | sha256sum | cut -c1-16)
 mkdir -p "$out"
 exec 9>"$out/.lock"
 flock 9 # two runs at once: one builds, the other waits
@@ -26,13 +27,6 @@ trap 'rm -rf "$work"' EXIT
 chmod 0755 "$work"
 root=$work/root
 
-# The mirrors this machine itself uses, so that a machine with a local mirror needs nothing else.
-sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' \
-  'Created-By: Packages' 'Origin: Debian' 'Component: main' | sort -u)
-suite=$(. /etc/os-release; [ "$ID" = debian ] && echo "$VERSION_CODENAME" || echo bookworm)
-{ apt-config dump | grep -E '^Acquire::(http|https|ftp|Retries|Check-Valid)' || true; } >"$work/apt.conf"
-echo 'Acquire::Languages "none";' >>"$work/apt.conf"
-
 # The kernel is unpacked and not installed: no boot loader and no initramfs tools in the VM.
 mkdir -m 0777 "$work/deb" # apt downloads as a user of its own
 kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
@@ -40,13 +34,7 @@ kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-
 (cd "$work/deb" && apt-get download -qq "$kernel" && dpkg -x ./*.deb ../kernel)
 
 packages=$(../provision.sh print guest | paste -sd,)
-# shellcheck disable=SC2086 # one argument a line of sources
-mapfile -t lines <<<"$sources"
-mmdebstrap --quiet --variant=essential --format=directory --include="$packages" \
-  --keyring=/usr/share/keyrings/debian-archive-keyring.gpg --aptopt="$work/apt.conf" \
-  --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-  --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-  "$suite" "$root" ${sources:+"${lines[@]}"} >"$out/image.log" 2>&1 \
+debian_rootfs "$work" "$packages" "$root" --format=directory >"$out/image.log" 2>&1 \
   || { tail -n 30 "$out/image.log" >&2; exit 1; }
 
 version=$(ls "$work/kernel/lib/modules")

@@ -3,13 +3,15 @@
 
 payload_size=1G # of the disk it comes on; almost all of it a hole
 
-# payload_build: sets $executables (lines "name path") and $rootfs.
+# payload_build: sets $executables (lines "name path"), $rootfs and $programs.
 payload_build() {
   local folder kind name path
   echo "building rrun and its tests"
   cargo build --release --workspace --bins --quiet
   rootfs=${RRUN_ROOTFS:-$target/busybox-rootfs.tar}
   [ -s "$rootfs" ] || { vagrant/busybox-rootfs.sh >"$rootfs.$$" && mv "$rootfs.$$" "$rootfs"; }
+  programs=$(dirname "$rootfs")/programs-rootfs.tar
+  [ "$programs" -nt vagrant/programs-rootfs.sh ] || vagrant/programs-rootfs.sh "$programs"
   # The black-box tests go by their file; what else crates test against the kernel by crate and file.
   executables=$(cargo test --workspace --no-run --quiet --message-format=json | sed -n \
     's|.*"package_id":"[^"#]*/\([^"/#]*\)#.*"target":{"kind":\["\([^"]*\)"[^}]*"name":"\([^"]*\)".*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1 \2 \3 \4|p' |
@@ -45,6 +47,7 @@ payload_copy() {
     ! grep -q "^$name::" <<<"$1" || strip -o "$payload/tests/$name" "$path"
   done <<<"$executables"
   cp "$rootfs" "$payload/busybox-rootfs.tar"
+  ! grep -q '^programs::' <<<"$1" || cp "$programs" "$payload/programs-rootfs.tar"
   cp vagrant/vm/{suite.sh,allowed-skips} "$payload/"
   echo "$1" >"$payload/names"
   # A second disk, since encryption under emulation is slow; the VM must not believe what it has read before.

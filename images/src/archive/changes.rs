@@ -8,6 +8,7 @@ use serde_json::Value;
 
 /// The configuration that the instructions make of another one.
 pub(super) fn apply(mut config: Config, changes: &[String]) -> Result<Config> {
+    let mut cmd_is_new = false;
     for change in changes {
         instruction(&mut config, change.trim()).map_err(|e| {
             let e = e.context(format!("change {:?}", printable(change)));
@@ -17,6 +18,12 @@ pub(super) fn apply(mut config: Config, changes: &[String]) -> Result<Config> {
                 e.with_hint("changes are Dockerfile instructions, such as CMD [\"nginx\"] or ENV A=b")
             }
         })?;
+        match change.split_whitespace().next() {
+            Some(name) if name.eq_ignore_ascii_case("CMD") => cmd_is_new = true,
+            // What another entrypoint took as its arguments means nothing to this one.
+            Some(name) if name.eq_ignore_ascii_case("ENTRYPOINT") && !cmd_is_new => config.cmd = None,
+            _ => {}
+        }
     }
     config.exposed_ports.sort();
     config.exposed_ports.dedup();
@@ -279,6 +286,18 @@ mod tests {
         assert_eq!((c.user.as_str(), c.working_dir.as_str()), ("www-data:www", "/srv/html"));
         assert_eq!(c.volumes, ["/b c", "/data", "/x"]);
         assert_eq!((c.stop_signal.unwrap(), c.on_build.unwrap()), ("SIGQUIT".to_owned(), vec!["RUN x".to_owned()]));
+    }
+
+    /// As a Dockerfile: a command that stood before is for the entrypoint that stood before.
+    #[test]
+    fn an_entrypoint_drops_the_command_it_did_not_come_with() {
+        let base = || Config { cmd: Some(vec!["old".into()]), ..Config::default() };
+        let change = |changes: &[&str]| apply(base(), &changes.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+        assert_eq!(change(&["ENTRYPOINT [\"x\"]"]).unwrap().cmd, None);
+        for both in [["CMD [\"new\"]", "ENTRYPOINT [\"x\"]"], ["ENTRYPOINT [\"x\"]", "CMD [\"new\"]"]] {
+            assert_eq!(change(&both).unwrap().cmd, Some(vec!["new".into()]));
+        }
+        assert_eq!(change(&["USER x"]).unwrap().cmd, base().cmd);
     }
 
     #[test]
