@@ -17,7 +17,11 @@ pub fn hostname(name: &str) -> String {
     format!("{name}\n")
 }
 
-/// /etc/hosts: loopback, `--add-host`, then one line for each address of the container's own.
+/// The host, under the names that programs for Docker Desktop and Podman call it by.
+const HOST_NAMES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
+
+/// /etc/hosts: loopback, `--add-host`, the host where a gateway is the host, then one line for each address of
+/// the container's own.
 /// `ipv6` is false where the container has IPv6 switched off altogether.
 pub fn hosts(hostname: &str, domainname: &str, endpoints: &[Endpoint], dns: &DnsConfig, ipv6: bool) -> String {
     let mut lines = vec![("127.0.0.1".to_owned(), "localhost".to_owned())];
@@ -33,6 +37,13 @@ pub fn hosts(hostname: &str, domainname: &str, endpoints: &[Endpoint], dns: &Dns
         }
     }
     lines.extend(dns.extra_hosts.iter().map(|(name, ip)| (ip.to_string(), name.clone())));
+    let named = |name: &&str| !dns.extra_hosts.iter().any(|(n, _)| n.split(' ').any(|n| n == *name));
+    let host = HOST_NAMES.into_iter().filter(named).collect::<Vec<_>>().join(" ");
+    if !host.is_empty() {
+        let ours = || endpoints.iter().filter(|e| e.host_is_gateway);
+        lines.extend(ours().find_map(|e| e.gateway4).map(|ip| (ip.to_string(), host.clone())));
+        lines.extend(ours().find_map(|e| e.gateway6).map(|ip| (ip.to_string(), host.clone())));
+    }
     // The full name first: what follows the address first is the canonical name (hosts(5)).
     let short = hostname.split('.').next().unwrap_or(hostname);
     let own = match domainname {

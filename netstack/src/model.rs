@@ -2,6 +2,7 @@
 
 use crate::dhcp::Dhcp;
 use crate::networks::vlan::is_vlan;
+use crate::rate::Rate;
 use crate::static_route::StaticRoute;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -207,6 +208,12 @@ pub struct Endpoint {
     /// Of the network and of the container, through this interface.
     #[serde(default)]
     pub routes: Vec<StaticRoute>,
+    /// Its gateway is the host itself, on a bridge of rrun's.
+    #[serde(default)]
+    pub host_is_gateway: bool,
+    /// How fast it may receive and send: for the device that takes its place.
+    #[serde(default)]
+    pub rate: Rate,
 }
 
 impl Endpoint {

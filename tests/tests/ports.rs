@@ -177,6 +177,20 @@ fn ports_wait_for_a_network_that_has_a_way_in() {
     host.ok(&["network", "create", "outside"]);
     host.ok(&["network", "connect", "outside", "web"]);
     assert_eq!(host.neighbour(&call(HOST_LAN, 8080)), format!("web {NEIGHBOUR}"));
+    assert!(host.ok(&["port", "web"]).contains("80/tcp -> 0.0.0.0:8080"));
+
+    // The last way in goes, and the host's port is free for whoever wants it…
+    host.ok(&["network", "disconnect", "outside", "web"]);
+    assert_eq!(host.ok(&["port", "web"]), "");
+    assert_eq!(host.ok(&["ps", "--format", "{{.Ports}}"]), "");
+    let other = serve(&host, &["-p", "8080:80"], 80, "other");
+    assert_eq!(host.neighbour(&call(HOST_LAN, 8080)), format!("other {NEIGHBOUR}"));
+    assert!(host.refuses(&["network", "connect", "outside", "web"]).contains("port is already allocated"));
+    host.ok(&["rm", "-f", &other]);
+    // …and comes back with the next.
+    host.rrun(&["network", "disconnect", "outside", "web"]);
+    host.ok(&["network", "connect", "outside", "web"]);
+    assert_eq!(host.neighbour(&call(HOST_LAN, 8080)), format!("web {NEIGHBOUR}"));
 }
 
 #[test]

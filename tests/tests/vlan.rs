@@ -489,6 +489,19 @@ fn what_is_lost_behind_our_back_comes_back() {
     assert_eq!(host.neighbour(&call(&address, 80)), format!("web {NEIGHBOUR}"));
     assert!(host.ok(&["exec", "web", "ip", "route", "show", "default"]).contains(NEIGHBOUR));
 
+    // It is limited as the lost one was.
+    if !lacks(&["tbf"]) {
+        let slow = ["run", "-d", "--name", "slow", "--network", "lan", "--net-rate", "out=4mbit", "busybox", "sleep", "1000"];
+        host.ok(&slow);
+        let pid = host.ok(&["inspect", "-f", "{{.State.Pid}}", "slow"]);
+        let rate = || host.sh(&format!("nsenter -t {pid} -n tc qdisc show dev eth0"));
+        assert!(rate().contains("tbf") && rate().contains("rate 4Mbit"), "{}", rate());
+        host.sh(&format!("nsenter -t {pid} -n ip link del eth0"));
+        host.rrun(&["network", "ls"]).expect(0);
+        assert!(rate().contains("tbf") && rate().contains("rate 4Mbit"), "{}", rate());
+        host.ok(&["rm", "-f", "slow"]);
+    }
+
     // A parent that only the administrator can make.
     host.ok(&["rm", "-f", "web"]);
     host.sh("ip link set lan0 down; ip link set lan0 name lan9");

@@ -270,7 +270,7 @@ pub struct NetworkFlags {
     /// Declare a port as exposed (repeatable)
     #[arg(long, value_name = "PORT")]
     pub expose: Vec<String>,
-    /// DNS server (repeatable)
+    /// DNS server; none leaves the image's /etc/resolv.conf as it is (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Vec<String>,
     /// DNS search domain; "." for none (repeatable)
@@ -290,4 +290,10 @@ pub struct NetworkFlags {
     /// Line for /etc/hosts; host-gateway is the host's address (repeatable)
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,
+    /// Leave the image's /etc/hosts as it is
+    #[arg(long, conflicts_with = "add_host")]
+    pub no_hosts: bool,
+    /// Leave the image's /etc/hostname as it is
+    #[arg(long)]
+    pub no_hostname: bool,
 }

@@ -24,6 +24,8 @@ pub enum NetworkCommand {
     Update(NetworkUpdateArgs),
     /// Compare the host's network with what it should be, and explain what will drop packets
     Check(NetworkCheckArgs),
+    /// Write firewall, bridges and cables anew where another program took them away (`check --repair`)
+    Reload(NetworkReloadArgs),
     /// Say by the exit code whether a network exists: 0 or 1
     Exists(NetworkExistsArgs),
 }
@@ -33,9 +35,22 @@ pub struct NetworkCheckArgs {
     /// Put right what is rrun's
     #[arg(long)]
     pub repair: bool,
+    /// Instead, say what rrun's own firewall has dropped since it was loaded, and why
+    #[arg(long, conflicts_with = "repair")]
+    pub drops: bool,
     /// table, or json
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkReloadArgs {
+    /// Of all containers, which is what happens anyway
+    #[arg(short, long, conflicts_with = "containers")]
+    pub all: bool,
+    /// Containers that must exist; what others lack is put right with theirs
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use super::filter::has_label;
 use crate::args::ImagesArgs;
 use crate::context::Context;
-use crate::render::table::{ago, human_size, short_id};
+use crate::render::table::{ago, go_time, human_size, short_id};
 use crate::render::template::{self, Column, Row};
 use images::reference::Reference;
 use images::store::Image;
@@ -62,7 +62,7 @@ fn rows_of(image: &Image, args: &ImagesArgs) -> Vec<Row> {
         let digest = image.repo_digests.iter().find_map(|d| d.strip_prefix(&format!("{repository}@")));
         let row = json!({
             "Containers": "N/A",
-            "CreatedAt": image.created,
+            "CreatedAt": go_time(&image.created, false),
             "CreatedSince": ago(plan::time::seconds_since(&image.created)),
             "Digest": digest.unwrap_or("<none>"),
             "ID": id,

@@ -45,7 +45,7 @@ fn document(ctx: &Context, name: &str, kind: &str, size: bool) -> Result<Value> 
     }
     if wanted("network") {
         match ctx.netstack().network(name) {
-            Ok(network) => return ctx.netstack().inspect(&network),
+            Ok(network) => return ctx.netstack().inspect(&network, false),
             Err(e) if e.kind == Kind::NotFound && kind.is_empty() => {}
             Err(e) => return Err(e),
         }

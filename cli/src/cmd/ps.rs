@@ -3,7 +3,7 @@
 use crate::args::PsArgs;
 use crate::container::view::{self, View};
 use crate::context::Context;
-use crate::render::table::{ago, ellipsis, human_duration, human_size};
+use crate::render::table::{ago, ellipsis, go_time, human_duration, human_size};
 use crate::render::template::{self, Column, Row};
 use netstack::model::PortBinding;
 use netstack::publish::Reach;
@@ -90,7 +90,7 @@ fn row(ctx: &Context, v: &View, args: &PsArgs) -> Row {
     let volumes = record.mounts.iter().filter(|m| m.name.is_some()).count();
     object(json!({
         "Command": format!("\"{command}\""),
-        "CreatedAt": record.created,
+        "CreatedAt": go_time(&record.created, false),
         "ID": id,
         "Image": record.image,
         "Labels": labels.join(","),

@@ -144,6 +144,11 @@ pub struct HostConfig {
     /// `--egress` as written.
     pub egress: Vec<String>,
     pub net_rate: Rate,
+    /// Of the files of `spec::FILES`, those that are the image's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_files: Vec<String>,
+    /// `--link` on the default bridge also sets its variables (`links::environment`).
+    pub link_variables: bool,
     pub log: LogConfig,
     pub cidfile: Option<PathBuf>,
 }

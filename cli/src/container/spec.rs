@@ -1,6 +1,7 @@
 //! From a record to a [`RunSpec`]: Docker's defaults with what the record says over them.
 
 use super::record::{Below, HostConfig, MountKind, MountPoint, Record};
+use super::links;
 use super::request::{limits, security};
 use crate::context::Context;
 use plan::Result;
@@ -43,7 +44,8 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     namespaces(host, &mut spec);
     let hostname = hostname(ctx, record)?;
     spec.process.args = config.args();
-    spec.process.env = super::request::process::process_environment(config, &hostname);
+    let linked = links::environment(ctx, record)?;
+    spec.process.env = super::request::process::process_environment(config, &hostname, linked);
     spec.process.cwd = PathBuf::from(if config.working_dir.is_empty() { "/" } else { &config.working_dir });
     spec.process.user = User::Named { spec: config.user.clone(), additional_groups: host.group_add.clone() };
     spec.process.tty = config.tty;
@@ -131,6 +133,7 @@ fn mounts(ctx: &Context, record: &Record, spec: &mut RunSpec) {
     let dir = ctx.container_dir(owner);
     let mut wanted: Vec<Mount> = FILES
         .iter()
+        .filter(|(name, _)| !record.host.image_files.iter().any(|own| own == name))
         .map(|(name, target)| Mount {
             kind: "bind".into(),
             source: dir.join(name),

@@ -38,6 +38,16 @@ pub fn short_id(id: &str) -> &str {
     hex.get(..12).unwrap_or(hex)
 }
 
+/// An RFC 3339 time as Go prints it, which is what Docker's `CreatedAt` is and scripts parse:
+/// `2026-11-24 15:13:03 +0000 UTC`. `fraction`: with what the clock says below the second.
+pub fn go_time(rfc3339: &str, fraction: bool) -> String {
+    let Some((date, time)) = rfc3339.strip_suffix('Z').and_then(|t| t.split_once('T')) else {
+        return rfc3339.to_string();
+    };
+    let time = if fraction { time } else { time.split('.').next().unwrap_or(time) };
+    format!("{date} {time} +0000 UTC")
+}
+
 /// "2 hours ago" for a time `seconds` in the past, in Docker's words.
 pub fn ago(seconds: i64) -> String {
     format!("{} ago", human_duration(seconds))
@@ -105,6 +115,14 @@ mod tests {
             align(&rows),
             "NETWORK ID     NAME      DRIVER    SCOPE\n0123456789ab   bridge    bridge    local\n"
         );
+    }
+
+    #[test]
+    fn times_as_go_prints_them() {
+        let time = "2026-11-24T15:13:03.41672569Z";
+        assert_eq!(go_time(time, true), "2026-11-24 15:13:03.41672569 +0000 UTC");
+        assert_eq!(go_time(time, false), "2026-11-24 15:13:03 +0000 UTC");
+        assert_eq!(go_time("2026-11-24T15:13:03+01:00", false), "2026-11-24T15:13:03+01:00", "as it is");
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod leases;
 mod links;
 mod table;
 
+pub use table::{Dropped, drops};
+
 use crate::driver::bridge;
 use crate::firewall::Element;
 use crate::model::{Endpoint, Network};

@@ -5,6 +5,7 @@ use crate::firewall::{self, Element, TABLE};
 use crate::networks::Netstack;
 use crate::nl::{self, Socket};
 use plan::{Error, Result};
+use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -81,6 +82,43 @@ fn settle(v: &mut Value) {
         Value::Array(a) => a.iter_mut().for_each(settle),
         _ => {}
     }
+}
+
+/// What a rule of ours has dropped, and its comment, which says why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Dropped {
+    pub chain: String,
+    pub reason: String,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Of every rule that has dropped something since the table was loaded; nothing where there is no table.
+///
+/// # Errors
+/// `nft` is not there, or says what cannot be understood.
+pub fn drops() -> Result<Vec<Dropped>> {
+    if firewall::is_loaded(&mut Socket::netfilter()?)? == Some(false) {
+        return Ok(Vec::new());
+    }
+    Ok(dropped(&own()?))
+}
+
+fn dropped(listing: &Value) -> Vec<Dropped> {
+    let rules = listing["nftables"].as_array().into_iter().flatten().filter_map(|item| item.get("rule"));
+    let found = rules.filter_map(|rule| {
+        let expressions = rule["expr"].as_array()?;
+        expressions.iter().find(|e| e.get("drop").is_some())?;
+        let counter = expressions.iter().find_map(|e| e.get("counter"))?;
+        Some(Dropped {
+            chain: rule["chain"].as_str()?.to_string(),
+            reason: rule["comment"].as_str().unwrap_or("no comment").to_string(),
+            packets: counter["packets"].as_u64()?,
+            bytes: counter["bytes"].as_u64()?,
+        })
+    });
+    found.filter(|d| d.packets > 0).collect()
 }
 
 pub fn check(wanted: &Wanted, findings: &mut Vec<Finding>, damage: &mut Damage) -> Result<()> {

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 impl Netstack {
     /// One network as Docker's API shows it, with the endpoints of living containers and the
-    /// address counts of API 1.52.
-    pub fn inspect(&self, network: &Network) -> Result<Value> {
+    /// address counts of API 1.52. `swarm_fields`: with `Peers` and `Services`, which Docker leaves out of JSON
+    /// while they are empty, and knows in templates.
+    pub fn inspect(&self, network: &Network, swarm_fields: bool) -> Result<Value> {
         let endpoints = self.endpoints(network)?;
         let mut containers = Map::new();
         for e in &endpoints {
@@ -78,6 +79,11 @@ impl Netstack {
             "Labels": network.labels,
             "Status": { "IPAM": { "Subnets": subnets } },
         });
+        // Of a swarm's networks only, so there are none; templates ask for them all the same.
+        if swarm_fields {
+            document["Peers"] = json!([]);
+            document["Services"] = json!({});
+        }
         if !network.dns.is_empty() {
             document["DNS"] = json!(network.dns);
         }

@@ -9,7 +9,6 @@ use crate::driver::bridge;
 use crate::model::{Endpoint, EndpointConfig, Network};
 use crate::networks::Netstack;
 use crate::nl::{self, Batch, Socket, Visit};
-use crate::rate::Rate;
 use crate::static_route::Via;
 use crate::step::Step;
 use plan::{Error, Journal, Result};
@@ -144,7 +143,7 @@ impl Netstack {
         let all = self.endpoints_of(&lost.container_id)?;
         let config = EndpointConfig { mac: Some(lost.mac.clone()).filter(|m| !m.is_empty()), ..Default::default() };
         let mac = request::mac(network, &config, &lost.container_id)?;
-        let rate = Rate::default();
+        let rate = lost.rate;
         let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(lost), &[mac], &[], own);
         // It has its leases, and its record.

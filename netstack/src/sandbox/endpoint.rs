@@ -135,7 +135,9 @@ pub(crate) fn decide(
         health: None,
         driver: network.driver.clone(),
         device_route,
-        shim: vlan.and_then(|v| v.shim_name(&network.id)),
+        shim: vlan.as_ref().and_then(|v| v.shim_name(&network.id)),
+        host_is_gateway: vlan.is_none() && !bridge.unmanaged && !bridge.inhibit_ipv4 && network.ipam.driver != dhcp::DRIVER,
+        rate: request.rate,
     };
     Ok((endpoint, mac))
 }

@@ -117,7 +117,13 @@ impl Sandbox {
             && let Some(ports) = self.ports.take()
         {
             // Another kind of network is in charge now: host ports become container ports, or the reverse.
+            // Or none is, and they wait for one: closed first, and only then free for others.
+            if bridge::any_publishing_endpoint(&self.endpoints).is_none() {
+                let closed = std::mem::take(&mut self.elements);
+                firewall::withdraw(self.firewall()?, &closed)?;
+            }
             ports.release()?;
+            self.record()?;
         }
         self.reserve()?;
         let wanted = bridge::published(&self.endpoints, self.bindings());

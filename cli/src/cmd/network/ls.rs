@@ -3,7 +3,7 @@
 use crate::args::NetworkLsArgs;
 use crate::cmd::filter::has_label;
 use crate::context::Context;
-use crate::render::table::short_id;
+use crate::render::table::{go_time, short_id};
 use crate::render::template::{self, Column, Row};
 use netstack::model::Network;
 use netstack::networks::is_predefined;
@@ -46,7 +46,7 @@ pub fn run(ctx: &Context, args: &NetworkLsArgs) -> Result<i32> {
 fn row(n: &Network, no_trunc: bool) -> Row {
     let labels: Vec<String> = n.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     let row = json!({
-        "CreatedAt": n.created,
+        "CreatedAt": go_time(&n.created, true),
         "Driver": n.driver,
         "ID": if no_trunc { n.id.as_str() } else { short_id(&n.id) },
         "IPv4": n.enable_ipv4.to_string(),

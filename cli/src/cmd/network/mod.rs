@@ -26,6 +26,7 @@ pub fn run(ctx: &Context, command: &NetworkCommand) -> Result<i32> {
         NetworkCommand::Prune(args) => prune::run(ctx, args),
         NetworkCommand::Check(args) => check::run(ctx, args),
         NetworkCommand::Update(args) => update::run(ctx, args),
+        NetworkCommand::Reload(args) => check::reload(ctx, args),
         NetworkCommand::Exists(args) => exists(ctx, args),
     }
 }
@@ -118,10 +119,11 @@ fn exists(ctx: &Context, args: &NetworkExistsArgs) -> Result<i32> {
 
 fn inspect(ctx: &Context, args: &NetworkInspectArgs) -> Result<i32> {
     let netstack = ctx.netstack();
+    let by_template = args.format.as_deref().is_some_and(|f| !f.is_empty() && f != "json");
     let mut documents = Vec::new();
     let mut code = 0;
     for name in &args.networks {
-        match netstack.network(name).and_then(|n| netstack.inspect(&n)) {
+        match netstack.network(name).and_then(|n| netstack.inspect(&n, by_template)) {
             Ok(d) => documents.push(d),
             Err(e) => {
                 render::error::print(&e);

@@ -24,11 +24,12 @@ pub fn run(ctx: &Context, args: &NetworkPruneArgs) -> Result<i32> {
 
 /// `until`, `label` and `label!`.
 fn checked(filter: &[String]) -> Result<()> {
-    let filters = ls::parse(filter)?;
-    if let Some((key, _)) = filters.iter().find(|(k, _)| !matches!(k.as_str(), "label" | "label!" | "until")) {
-        return Err(Error::invalid(format!("invalid filter '{key}'")).with_hint("prune takes until, label and label!"));
+    let keys = filter.iter().filter_map(|f| f.split_once('=')).map(|(key, _)| key);
+    if let Some(key) = keys.into_iter().find(|k| !matches!(*k, "label" | "label!" | "until")) {
+        return Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
+            .with_hint("prune takes until=, label= and label!="));
     }
-    Ok(())
+    ls::parse(filter).map(drop)
 }
 
 /// Removes the networks that no container uses or wants back; their names.

@@ -13,6 +13,7 @@ pub mod security;
 pub mod size;
 pub mod traffic;
 
+use super::links;
 use super::logging;
 use super::record::{HostConfig, Record, VERSION};
 use super::restart::Policy;
@@ -85,6 +86,8 @@ pub fn decide(
     host.ports = networking.ports;
     host.publish_all = flags.network.publish_all;
     host.extra_hosts.clone_from(&flags.network.add_host);
+    host.link_variables = links::wants_variables();
+    host.image_files = network::image_files(&flags.network)?;
     host.group_add.clone_from(&flags.process.group_add);
     host.init = flags.process.init;
     host.auto_remove = flags.rm;

@@ -8,6 +8,9 @@ use netstack::static_route::StaticRoute;
 use netstack::{files, publish};
 use plan::{Error, Result};
 
+/// `--dns none`.
+const NO_DNS: &str = "none";
+
 /// The decided part of the record that concerns networks.
 #[derive(Debug, Default, PartialEq)]
 pub struct Networking {
@@ -219,10 +222,24 @@ pub fn protocol(proto: netstack::model::Proto) -> &'static str {
     }
 }
 
+/// `--no-hosts`, `--no-hostname` and `--dns none`, as Podman has them: files that stay the image's.
+///
+/// # Errors
+/// `none` beside another server.
+pub fn image_files(flags: &NetworkFlags) -> Result<Vec<String>> {
+    let no_resolver = flags.dns.iter().any(|s| s == NO_DNS);
+    if no_resolver && (flags.dns.len() > 1 || !flags.dns_search.is_empty() || !flags.dns_option.is_empty()) {
+        return Err(Error::invalid("conflicting options: --dns none and other DNS settings")
+            .with_hint("none leaves the image's resolv.conf alone: name servers and settings, or none"));
+    }
+    let files = [(flags.no_hosts, "hosts"), (flags.no_hostname, "hostname"), (no_resolver, "resolv.conf")];
+    Ok(files.into_iter().filter(|(left, _)| *left).map(|(_, name)| name.to_string()).collect())
+}
+
 fn dns(ctx: &Context, flags: &NetworkFlags) -> Result<DnsConfig> {
     let mut dns = DnsConfig::default();
     let configured = &ctx.config.network;
-    for server in given(&flags.dns, &configured.dns) {
+    for server in given(&flags.dns, &configured.dns).iter().filter(|s| *s != NO_DNS) {
         dns.servers.push(files::parse_dns(server)?);
     }
     for domain in given(&flags.dns_search, &configured.dns_search) {

@@ -153,13 +153,14 @@ fn over(mut user: Vec<String>, image: &[String]) -> Vec<String> {
     user
 }
 
-/// What the program really gets: PATH, HOSTNAME and (with a terminal) TERM, unless named
-/// otherwise. HOME is added by the container's own process, which reads the image's passwd file.
-pub fn process_environment(config: &Config, hostname: &str) -> Vec<String> {
+/// What the program really gets: PATH, HOSTNAME, (with a terminal) TERM and what `linked` says of its
+/// links, unless named otherwise. HOME is added by the container's own process, which reads the image's passwd file.
+pub fn process_environment(config: &Config, hostname: &str, linked: Vec<String>) -> Vec<String> {
     let mut env = vec![PATH.to_string(), format!("HOSTNAME={hostname}")];
     if config.tty {
         env.push("TERM=xterm".into());
     }
+    env.extend(linked);
     for entry in &config.env {
         match entry.contains('=') {
             true => set(&mut env, entry.clone()),
@@ -230,7 +231,7 @@ mod tests {
     fn environment_of_the_process() {
         let user = environment(&["A=1".into(), "LANG".into(), "A=2".into()], &[]).unwrap();
         let config = Config { env: over(user, &image().env), tty: true, ..Config::default() };
-        let env = process_environment(&config, "h");
+        let env = process_environment(&config, "h", Vec::new());
         assert_eq!(env[..3], ["PATH=/image", "HOSTNAME=h", "TERM=xterm"]);
         assert!(env.contains(&"A=2".to_string()));
         assert!(environment(&["=x".into()], &[]).is_err());
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn an_entry_without_value_takes_the_variable_away() {
         let config = Config { env: vec!["RRUN_TEST_NOT_SET".into(), "HOSTNAME".into()], ..Config::default() };
-        assert_eq!(process_environment(&config, "h"), [PATH]);
+        assert_eq!(process_environment(&config, "h", Vec::new()), [PATH]);
     }
 
     #[test]
