@@ -473,9 +473,12 @@ fn hosts_names_the_container_and_its_domain() {
     let read = |flags: &[&str]| host.ok(&[&["run", "--rm"], flags, &["busybox", "cat", "/etc/hosts"]].concat());
     assert_eq!(
         read(&["--network", "n", "-h", "web", "--domainname", "example.org", "--add-host", "db:10.0.0.5"]),
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n10.0.0.5\tdb\n10.9.0.2\tweb.example.org web\nfd00:9::2\tweb.example.org web"
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n10.0.0.5\tdb\n10.9.0.1\thost.docker.internal host.containers.internal\nfd00:9::1\thost.docker.internal host.containers.internal\n10.9.0.2\tweb.example.org web\nfd00:9::2\tweb.example.org web"
     );
-    assert_eq!(read(&["-h", "web"]), "127.0.0.1\tlocalhost\n172.17.0.2\tweb");
+    assert_eq!(
+        read(&["-h", "web"]),
+        "127.0.0.1\tlocalhost\n172.17.0.1\thost.docker.internal host.containers.internal\n172.17.0.2\tweb"
+    );
     // Entries come and go with the networks, what others wrote stays.
     let id = sleeper(&host, &["-h", "web"]);
     inside(&host, &id, "echo '10.7.7.7 mine' >> /etc/hosts");

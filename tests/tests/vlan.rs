@@ -491,7 +491,8 @@ fn what_is_lost_behind_our_back_comes_back() {
 
     // It is limited as the lost one was.
     if !lacks(&["tbf"]) {
-        let slow = ["run", "-d", "--name", "slow", "--network", "lan", "--net-rate", "out=4mbit", "busybox", "sleep", "1000"];
+        let slow =
+            ["run", "-d", "--name", "slow", "--network", "lan", "--net-rate", "out=4mbit", "busybox", "sleep", "1000"];
         host.ok(&slow);
         let pid = host.ok(&["inspect", "-f", "{{.State.Pid}}", "slow"]);
         let rate = || host.sh(&format!("nsenter -t {pid} -n tc qdisc show dev eth0"));

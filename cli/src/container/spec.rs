@@ -1,7 +1,7 @@
 //! From a record to a [`RunSpec`]: Docker's defaults with what the record says over them.
 
-use super::record::{Below, HostConfig, MountKind, MountPoint, Record};
 use super::links;
+use super::record::{Below, HostConfig, MountKind, MountPoint, Record};
 use super::request::{limits, security};
 use crate::context::Context;
 use plan::Result;

@@ -136,7 +136,10 @@ pub(crate) fn decide(
         driver: network.driver.clone(),
         device_route,
         shim: vlan.as_ref().and_then(|v| v.shim_name(&network.id)),
-        host_is_gateway: vlan.is_none() && !bridge.unmanaged && !bridge.inhibit_ipv4 && network.ipam.driver != dhcp::DRIVER,
+        host_is_gateway: vlan.is_none()
+            && !bridge.unmanaged
+            && !bridge.inhibit_ipv4
+            && network.ipam.driver != dhcp::DRIVER,
         rate: request.rate,
     };
     Ok((endpoint, mac))

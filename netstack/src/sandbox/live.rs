@@ -291,7 +291,11 @@ fn merge_hosts(now: &str, before: &[Endpoint], rendered: &str, after: &[Endpoint
     let addresses = |endpoints: &[Endpoint]| -> Vec<String> {
         let v4 = endpoints.iter().filter_map(|e| e.ipv4.map(|ip| ip.to_string()));
         let v6 = endpoints.iter().filter_map(|e| e.ipv6.map(|ip| ip.to_string()));
-        v4.chain(v6).collect()
+        let hosts = endpoints.iter().filter(|e| e.host_is_gateway);
+        let hosts = hosts.flat_map(|e| {
+            [e.gateway4.map(|ip| ip.to_string()), e.gateway6.map(|ip| ip.to_string())].into_iter().flatten()
+        });
+        v4.chain(v6).chain(hosts).collect()
     };
     let (before, after) = (addresses(before), addresses(after));
     let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_string();
