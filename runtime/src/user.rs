@@ -19,6 +19,8 @@ const GROUP: &str = "/etc/group";
 /// Larger than any directory service ever exported, small enough to read in a blink.
 const MAX_FILE: u64 = 32 << 20;
 const MAX_LINE: usize = 4 << 20;
+/// Read at once: all there is, in most images.
+const PIECE: usize = 4 << 10;
 /// The kernel's NGROUPS_MAX.
 const MAX_GROUPS: usize = 65536;
 /// Ids above this are refused, as in Docker: programs that hold a uid in an int would see -1, "no
@@ -268,7 +270,7 @@ fn id(field: &[u8]) -> Option<u32> {
 
 /// Calls `f` with each line, spaces around it stripped, until it answers false.
 fn each_line(path: &str, mut file: impl Read, mut f: impl FnMut(&[u8]) -> bool) -> Result<()> {
-    let mut buf = vec![0; 64 << 10];
+    let mut buf = vec![0; PIECE];
     let (mut start, mut end, mut total) = (0, 0, 0u64);
     loop {
         if let Some(n) = buf[start..end].iter().position(|b| *b == b'\n') {

@@ -2,8 +2,10 @@
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload, NetlinkSerializable};
 use netlink_packet_route::RouteNetlinkMessage;
-use plan::{Error, Result, errno_name};
+use plan::{Error, Result, ResultExt, errno_name};
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -153,11 +155,11 @@ impl Socket {
             at += align(read_u32(&batch.buf, at) as usize);
         }
         self.send(&batch.buf)?;
-        let mut buf = vec![0u8; 16 * 1024];
+        let mut buf = Vec::with_capacity(16 * 1024);
         loop {
-            let n = self.receive(&mut buf)?;
+            self.receive(&mut buf)?;
             let mut at = 0;
-            while let Some(m) = Message::at(&buf[..n], at) {
+            while let Some(m) = Message::at(&buf, at) {
                 at += align(m.len);
                 let index = m.seq.wrapping_sub(base) as usize;
                 // Others are left over from an earlier batch that stopped at its first failure.
@@ -199,11 +201,11 @@ impl Socket {
     /// included, to `each`. An errno is the kernel's refusal.
     pub(super) fn list(&mut self, request: &[u8], mut each: impl FnMut(&[u8])) -> Result<std::result::Result<(), i32>> {
         self.send(request)?;
-        let mut buf = vec![0u8; 64 * 1024];
+        let mut buf = Vec::with_capacity(64 * 1024);
         loop {
-            let n = self.receive(&mut buf)?;
+            self.receive(&mut buf)?;
             let mut at = 0;
-            while let Some(raw) = Message::at(&buf[..n], at) {
+            while let Some(raw) = Message::at(&buf, at) {
                 let slice = &buf[at..at + raw.len];
                 at += align(raw.len);
                 match raw.kind {
@@ -236,11 +238,11 @@ impl Socket {
         }
         self.send(&requests)?;
         let mut answers = vec![None; n];
-        let mut buf = vec![0u8; 16 * 1024];
+        let mut buf = Vec::with_capacity(16 * 1024);
         while answers.iter().any(Option::is_none) {
-            let len = self.receive(&mut buf)?;
+            self.receive(&mut buf)?;
             let mut at = 0;
-            while let Some(m) = Message::at(&buf[..len], at) {
+            while let Some(m) = Message::at(&buf, at) {
                 let payload = &buf[at + HEADER..at + m.len];
                 at += align(m.len);
                 if let Some(answer) = answers.get_mut(m.seq.wrapping_sub(base) as usize) {
@@ -300,18 +302,12 @@ impl Socket {
         }
     }
 
-    fn receive(&self, buf: &mut [u8]) -> Result<usize> {
-        loop {
-            // SAFETY: the buffer is live and of the length given.
-            let n = unsafe { libc::recv(self.fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), 0) };
-            if n >= 0 {
-                return Ok(n as usize);
-            }
-            let e = io::Error::last_os_error();
-            if e.kind() != io::ErrorKind::Interrupted {
-                return Err(Error::io("read the kernel's answer over netlink", &e));
-            }
-        }
+    /// Fills `buf` anew, as far as its capacity goes.
+    fn receive(&self, buf: &mut Vec<u8>) -> Result<()> {
+        buf.clear();
+        rustix::io::retry_on_intr(|| recv(&self.fd, spare_capacity(buf), RecvFlags::empty()))
+            .map(drop)
+            .doing(|| "read the kernel's answer over netlink")
     }
 }
 

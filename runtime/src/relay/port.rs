@@ -9,6 +9,7 @@
 
 use super::queue::Flow;
 use crate::sys::poll::{GONE, Poll, READ, WRITE};
+use rustix::buffer::Buffer;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -65,7 +66,7 @@ impl Port {
     }
 
     /// Reads once. The hang-up of a terminal (EIO from a pty whose other side is closed) is its end.
-    pub fn read(&self, buf: &mut [u8]) -> io::Result<Flow> {
+    pub fn read(&self, buf: impl Buffer<u8, Output = usize>) -> io::Result<Flow> {
         if self.manner == Manner::Careful && !self.ready(READ)? {
             return Ok(Flow::Blocked);
         }
@@ -152,7 +153,7 @@ mod tests {
     fn fill_and_empty(from: &Port, to: Port) {
         let data: Vec<u8> = (0..2_000_000u32).map(|i| (i % 251) as u8).collect();
         let mut buf = vec![0; 100_000];
-        assert_eq!(from.read(&mut buf).unwrap(), Flow::Blocked);
+        assert_eq!(from.read(&mut buf[..]).unwrap(), Flow::Blocked);
         let (mut sent, mut got) = (0, Vec::new());
         let mut blocked = 0;
         while got.len() < data.len() {
@@ -163,14 +164,14 @@ mod tests {
             if sent < data.len() && blocked == 0 {
                 continue;
             }
-            if let Flow::Moved(n) = from.read(&mut buf).unwrap() {
+            if let Flow::Moved(n) = from.read(&mut buf[..]).unwrap() {
                 got.extend_from_slice(&buf[..n]);
             }
         }
         assert!(blocked > 0);
         assert!(got == data);
         drop(to);
-        assert_eq!(from.read(&mut buf).unwrap(), Flow::End);
+        assert_eq!(from.read(&mut buf[..]).unwrap(), Flow::End);
     }
 
     #[test]
@@ -209,7 +210,7 @@ mod tests {
         let reader = std::fs::File::open(&path).unwrap();
         drop(writer);
         let port = Port::shared(reader.as_fd()).unwrap();
-        assert_eq!(port.read(&mut [0; 8]).unwrap(), Flow::End);
+        assert_eq!(port.read(&mut [0; 8][..]).unwrap(), Flow::End);
     }
 
     #[test]
@@ -217,10 +218,10 @@ mod tests {
         let (master, slave) = crate::tty::pair();
         let shared = Port::shared(slave.as_fd()).unwrap();
         assert!(!nonblocking(&slave));
-        assert_eq!(shared.read(&mut [0; 8]).unwrap(), Flow::Blocked);
+        assert_eq!(shared.read(&mut [0; 8][..]).unwrap(), Flow::Blocked);
         let port = Port::own(master).unwrap();
-        assert_eq!(port.read(&mut [0; 8]).unwrap(), Flow::Blocked);
+        assert_eq!(port.read(&mut [0; 8][..]).unwrap(), Flow::Blocked);
         drop((shared, slave));
-        assert_eq!(port.read(&mut [0; 8]).unwrap(), Flow::End);
+        assert_eq!(port.read(&mut [0; 8][..]).unwrap(), Flow::End);
     }
 }

@@ -1,6 +1,7 @@
 //! Bytes on their way from one descriptor to another.
 
 use super::port::Port;
+use rustix::buffer::spare_capacity;
 use std::io;
 
 /// How much one `read` asks for: what a pipe holds by default.
@@ -64,18 +65,12 @@ impl Queue {
         }
     }
 
-    /// Reads once, at most [`CHUNK`] bytes.
+    /// Reads once, about [`CHUNK`] bytes at most. What is not read is not touched: most reads are short, and a
+    /// new page of memory costs as much as one of them.
     pub fn fill(&mut self, from: &Port) -> io::Result<Flow> {
         self.compact();
-        let before = self.bytes.len();
-        self.bytes.resize(before + CHUNK, 0);
-        let read = from.read(&mut self.bytes[before..]);
-        let n = match &read {
-            Ok(Flow::Moved(n)) => *n,
-            _ => 0,
-        };
-        self.bytes.truncate(before + n);
-        read
+        self.bytes.reserve(CHUNK);
+        from.read(spare_capacity(&mut self.bytes))
     }
 
     /// Writes as much as the port takes. `End` never comes from here; a closed reader is `EPIPE`.
