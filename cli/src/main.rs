@@ -1,6 +1,8 @@
 //! `rrun`: the command line. It composes what `runtime`, `netstack` and `images` do; nothing else
 //! of rrun knows more than one of them.
 
+#![cfg_attr(not(test), no_main)]
+
 mod args;
 mod cmd;
 mod config;
@@ -10,12 +12,11 @@ mod render;
 
 use clap::error::ErrorKind;
 use plan::{Error, Kind};
-use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    ExitCode::from(run())
-}
+#[cfg(not(test))]
+runtime::entry!(run);
 
+#[cfg_attr(test, expect(dead_code, reason = "tests have an entry of their own"))]
 fn run() -> u8 {
     // What is made for a container's eyes is made readable, what is ours is made 0600: the caller's
     // umask has no say in either.

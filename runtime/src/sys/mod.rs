@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls that no safe crate makes; one file per family")]
 
 pub mod bpf;
+pub mod entry;
 pub mod fdpass;
 mod memory;
 pub mod mount;
