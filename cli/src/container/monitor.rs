@@ -49,6 +49,8 @@ pub struct Order {
 #[derive(Default)]
 pub struct Asked {
     pub explain: bool,
+    /// It attaches.
+    pub stays: bool,
     /// Rows and columns of its terminal.
     pub console: Option<(u16, u16)>,
 }
@@ -176,7 +178,12 @@ pub fn attempt(
         return Err(starting.go(&mut journal, || Ok(())).err().unwrap_or(gone));
     }
     state::save(&state_dir, &state)?;
-    let serve = || sandbox.as_mut().map_or(Ok(()), Sandbox::serve);
+    // Whoever stays with the container learns of its end first; whoever leaves it finds all of it there.
+    let serve = match asked.stays {
+        true => Sandbox::begin_to_serve,
+        false => Sandbox::serve,
+    };
+    let serve = || sandbox.as_mut().map_or(Ok(()), serve);
     let mut running = starting.go(&mut journal, serve)?;
     let ends = match (running.tty.take(), pipes) {
         (Some(master), _) => Ends::Tty(master),

@@ -65,7 +65,7 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
     let (ours, theirs) = pair.map_or((None, None), |(a, b)| (Some(a), Some(b)));
     let mut keep = vec![write.as_raw_fd(), lock.as_fd().as_raw_fd()];
     keep.extend(theirs.as_ref().map(AsRawFd::as_raw_fd));
-    let asked = Asked { explain: wishes.explain, console: wishes.console };
+    let asked = Asked { explain: wishes.explain, stays: wishes.attach, console: wishes.console };
     let attached = theirs.map(UnixStream::from);
     let order = Order { report: write, lock, attached, asked, take_over: wishes.take_over };
     // The monitor has its own copies of all in the order. Ours go with it: the monitor's death has to

@@ -5,7 +5,7 @@ use super::descriptors::Room;
 use super::holder;
 use super::lease::{self, Held, Lease, Leases};
 use super::ports::{HeldSocket, Ports, Taken};
-use super::socket::{self, Scope};
+use super::socket::{self, Ipv6, Scope};
 use crate::model::{PortBinding, PortSpec, Proto};
 use crate::nl::Socket;
 use ipnetwork::IpNetwork;
@@ -52,11 +52,11 @@ fn take(
     already: &Ports,
     in_two_parts: bool,
 ) -> Result<Ports> {
+    if specs.is_empty() {
+        return Ok(Ports::none(&already.owner));
+    }
     let mut r = Reservation::begin(already, specs, default_ip)?;
     r.in_two_parts = in_two_parts;
-    if specs.is_empty() {
-        return Ok(r.ports);
-    }
     let mut leases = Leases::lock(state, &already.owner)?;
     leases.keep(already.files());
     match r.take_all(&mut leases, specs) {
@@ -73,7 +73,7 @@ fn take(
 
 /// What [`reserve`] would choose now, without holding or writing anything: for `explain`.
 pub fn preview(specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Vec<PortBinding>> {
-    let ipv6 = socket::host_has_ipv6();
+    let ipv6 = Ipv6::look();
     let mut bindings = Vec::new();
     for spec in specs {
         let scope = scope(spec, default_ip);
@@ -88,7 +88,7 @@ pub fn preview(specs: &[PortSpec], default_ip: Option<IpAddr>) -> Result<Vec<Por
                 _ => ephemeral_range().0,
             },
         };
-        push_bindings(&mut bindings, spec, scope.addresses(ipv6), (first, first + length), spec.container);
+        push_bindings(&mut bindings, spec, scope.addresses(ipv6.known), (first, first + length), spec.container);
     }
     Ok(bindings)
 }
@@ -150,7 +150,7 @@ impl Refused {
 
 struct Reservation {
     ports: Ports,
-    ipv6: bool,
+    ipv6: Ipv6,
     default_ip: Option<IpAddr>,
     /// Sockets that the open-files limit still allows.
     budget: u64,
@@ -183,7 +183,7 @@ impl Ports {
         let owner = self.owner.clone();
         let mut r = Reservation {
             ports: std::mem::replace(self, Ports::none(&owner)),
-            ipv6: socket::host_has_ipv6(),
+            ipv6: Ipv6::look(),
             default_ip: None,
             budget: 0,
             room: Room::lasting(),
@@ -219,7 +219,7 @@ impl Reservation {
         }
         Ok(Reservation {
             ports,
-            ipv6: specs.is_empty() || socket::host_has_ipv6(),
+            ipv6: Ipv6::look(),
             default_ip,
             budget: room.sockets,
             room,
@@ -254,7 +254,7 @@ impl Reservation {
         }
         for (spec, chosen) in specs.iter().zip(chosen) {
             for (host, container) in chosen {
-                let addresses = scope(spec, self.default_ip).addresses(self.ipv6);
+                let addresses = scope(spec, self.default_ip).addresses(self.ipv6.known);
                 push_bindings(&mut self.ports.bindings, spec, addresses, host, container);
             }
         }
@@ -370,7 +370,7 @@ impl Reservation {
     }
 
     fn lease(&mut self, leases: &mut Leases, taken: &mut Taken) -> Result<(), Refused> {
-        for ip in taken.scope.addresses(self.ipv6) {
+        for ip in taken.scope.addresses(self.ipv6.known) {
             let lease = Lease { proto: taken.proto, ip, iface: taken.iface.clone(), ports: taken.host };
             leases.take(&lease, &mut taken.files)?.map_err(|held| Refused::Leased(taken.proto, held))?;
         }
@@ -425,7 +425,7 @@ impl Reservation {
 
     /// Which address of a dual-stack socket was refused? Asked one by one, on the error path.
     fn kernel(&self, spec: &PortSpec, scope: Scope, port: u16, errno: Errno) -> Refused {
-        let addresses = scope.addresses(self.ipv6);
+        let addresses = scope.addresses(self.ipv6.known);
         let iface = spec.iface.as_deref();
         let taken = |ip: &&IpAddr| socket::hold(spec.proto, Scope::One(**ip), iface, self.ipv6, port).is_err();
         let ip = addresses.iter().find(taken).unwrap_or(&addresses[0]);

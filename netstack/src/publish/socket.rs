@@ -34,18 +34,31 @@ impl Scope {
     }
 }
 
-/// Does the host's kernel know IPv6 at all (`ipv6.disable=1` removes it)?
-pub fn host_has_ipv6() -> bool {
-    open(Proto::Udp, AddressFamily::INET6).is_ok()
+/// What the host's kernel makes of IPv6: asked once, for each of 500 sockets it is the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Ipv6 {
+    /// It knows it at all (`ipv6.disable=1` removes it).
+    pub known: bool,
+    /// A new socket is for IPv6 alone (`net.ipv6.bindv6only`).
+    alone: bool,
+}
+
+impl Ipv6 {
+    pub fn look() -> Ipv6 {
+        match open(Proto::Udp, AddressFamily::INET6) {
+            Ok(probe) => Ipv6 { known: true, alone: sockopt::ipv6_v6only(&probe).unwrap_or_default() },
+            Err(_) => Ipv6 { known: false, alone: false },
+        }
+    }
 }
 
 /// Binds `port` (0: the kernel chooses one, outside `ip_local_reserved_ports`), of one interface if
 /// one is named. `Ok(None)`: this kernel lacks the protocol (SCTP), or the host the interface, and
 /// there is nothing to reserve against.
-pub fn hold(proto: Proto, scope: Scope, iface: Option<&str>, ipv6: bool, port: u16) -> Result<Option<OwnedFd>, Errno> {
+pub fn hold(proto: Proto, scope: Scope, iface: Option<&str>, ipv6: Ipv6, port: u16) -> Result<Option<OwnedFd>, Errno> {
     let (address, dual) = match scope {
         Scope::One(ip) => (ip, false),
-        Scope::Any if ipv6 => (Ipv6Addr::UNSPECIFIED.into(), true),
+        Scope::Any if ipv6.known => (Ipv6Addr::UNSPECIFIED.into(), true),
         Scope::Any => (Ipv4Addr::UNSPECIFIED.into(), false),
     };
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -53,7 +66,7 @@ pub fn hold(proto: Proto, scope: Scope, iface: Option<&str>, ipv6: bool, port: u
         Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if proto == Proto::Sctp => return Ok(None),
         other => other?,
     };
-    if family == AddressFamily::INET6 {
+    if family == AddressFamily::INET6 && ipv6.alone == dual {
         sockopt::set_ipv6_v6only(&socket, !dual)?;
     }
     if let Some(iface) = iface {

@@ -143,6 +143,15 @@ impl Sandbox {
         self.ports.as_mut().map_or(Ok(()), |ports| ports.serve(target))
     }
 
+    /// As [`Sandbox::serve`], but most of many ports follow while [`Sandbox::ready`] is called.
+    ///
+    /// # Errors
+    /// As [`Sandbox::serve`], of the first ones.
+    pub fn begin_to_serve(&mut self) -> Result<()> {
+        let target = bridge::target(&self.endpoints);
+        self.ports.as_mut().map_or(Ok(()), |ports| ports.begin_to_serve(target))
+    }
+
     /// Closes the ports that `wanted` means, established connections included. Strike [`Left::things`]
     /// off the undo list, then [`Left::release`] them.
     ///

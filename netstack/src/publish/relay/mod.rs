@@ -17,6 +17,7 @@ use crate::model::Proto;
 use crate::poll::{Interest, Poller};
 use plan::{Error, Result};
 use rustix::event::epoll::EventFlags;
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,9 @@ const UDP_SOCKET: u64 = 3 << 60;
 const UDP_SESSION: u64 = 4 << 60;
 const KIND: u64 = 0xf << 60;
 
+/// So many sockets begin to listen before the monitor's other work gets its turn: 0.1 ms.
+pub(super) const AT_ONCE: usize = 64;
+
 /// How long the listeners are left alone when no connection can be taken.
 const MUTE: Duration = Duration::from_millis(100);
 
@@ -83,12 +87,14 @@ pub(crate) struct Relay {
     routes: Vec<Route>,
     /// Which held sockets listen by now.
     watched: Vec<bool>,
+    /// Places of those that do not yet.
+    waiting: VecDeque<usize>,
     tcp: tcp::Connections,
     udp: udp::Sessions,
 }
 
 impl Relay {
-    /// Starts on those of `held` that `target` needs relayed; `None` if it needs none.
+    /// Prepares for those of `held` that `target` needs relayed; `None` if it needs none.
     pub fn start(held: &[Option<HeldSocket>], target: Target) -> Result<Option<Relay>> {
         if held.iter().flatten().all(|h| h.proto == Proto::Sctp || target.route(h.scope).is_empty()) {
             return Ok(None);
@@ -99,6 +105,7 @@ impl Relay {
             muted: None,
             routes: Vec::new(),
             watched: Vec::new(),
+            waiting: VecDeque::new(),
             tcp: tcp::Connections::new(),
             udp: udp::Sessions::new(),
         };
@@ -106,16 +113,23 @@ impl Relay {
             .poller
             .add_nested(&relay.listeners, LISTENERS)
             .map_err(|e| Error::os("watch listening sockets", e.raw_os_error()))?;
-        relay.retarget(held, target)?;
+        relay.retarget(held, target);
         Ok(Some(relay))
     }
 
-    /// The container's addresses have changed, or its ports: new clients go to the new ones.
-    pub fn retarget(&mut self, held: &[Option<HeldSocket>], target: Target) -> Result<()> {
+    /// The container's addresses have changed, or its ports: new clients go to the new ones, once
+    /// [`Relay::listen`] has been called.
+    pub fn retarget(&mut self, held: &[Option<HeldSocket>], target: Target) {
         self.routes = held.iter().map(|h| h.as_ref().map_or(Route::default(), |h| target.route(h.scope))).collect();
         self.watched.resize(held.len(), false);
-        for (i, h) in held.iter().enumerate() {
-            let Some(h) = h.as_ref().filter(|_| !self.watched[i] && !self.routes[i].is_empty()) else { continue };
+        self.waiting = (0..held.len()).filter(|&i| !self.watched[i] && !self.routes[i].is_empty()).collect();
+    }
+
+    /// Begins to listen on at most so many of the sockets that do not yet.
+    pub fn listen(&mut self, held: &[Option<HeldSocket>], most: usize) -> Result<()> {
+        for _ in 0..most {
+            let Some(i) = self.waiting.pop_front() else { break };
+            let Some(h) = &held[i] else { continue };
             let started = match h.proto {
                 Proto::Tcp => tcp::listen(&h.socket).and_then(|()| self.listeners.add_read(&h.socket, i as u64)),
                 Proto::Udp => udp::prepare(h).and_then(|()| self.poller.add_read(&h.socket, UDP_SOCKET | i as u64)),
@@ -147,13 +161,17 @@ impl Relay {
     pub fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let muted = self.muted.map(|until| until.saturating_duration_since(now));
-        let work = self.tcp.has_work().then_some(Duration::ZERO);
+        let work = (self.tcp.has_work() || !self.waiting.is_empty()).then_some(Duration::ZERO);
         [muted, work, self.udp.timeout(now)].into_iter().flatten().min()
     }
 
     /// Does what can be done without waiting; to be called when the descriptor is readable or the
     /// timeout has passed.
     pub fn ready(&mut self, held: &[Option<HeldSocket>]) {
+        // What cannot listen now cannot listen a moment later; the firewall's ports do not depend on it.
+        if self.listen(held, AT_ONCE).is_err() {
+            self.waiting.clear();
+        }
         let now = Instant::now();
         let mut tokens = Vec::new();
         self.poller.ready(&mut tokens);
