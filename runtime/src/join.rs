@@ -63,6 +63,6 @@ fn start(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &mut
     // container runtime in there made it so): then we join the container's first process where it is.
     let seat = |dir: &Path| cgroup::seat(join.pid, dir, &join.cgroup);
     let launch =
-        Launch { plan, process: &join.process, filter: &filter, target: Some(container), fallback: Some(&seat) };
+        Launch { plan, process: &join.process, filter: &filter, target: Some(container), netns: None, fallback: Some(&seat) };
     launch.joined(io, journal)
 }

@@ -53,6 +53,8 @@ pub struct Asked {
     pub stays: bool,
     /// Rows and columns of its terminal.
     pub console: Option<(u16, u16)>,
+    /// Where it sends the container's network namespace.
+    pub netns: Option<OwnedFd>,
 }
 
 /// The whole life of a monitor. Its stdio is /dev/null: what there is to say goes into the report.
@@ -146,7 +148,8 @@ pub fn attempt(
 
     let mut journal = if asked.explain { Journal::new() } else { Journal::silent() };
     let (io, pipes) = streams(&record)?;
-    let mut starting = exec::start(&spec, &facts, &plan, io, &mut journal)?;
+    let netns = asked.netns.as_ref().and_then(exec::netns::borrow);
+    let mut starting = exec::start(&spec, &facts, &plan, io, netns, &mut journal)?;
     // From here on the child builds its root, on the other CPU if there is one.
     let mut state = State { restart_count: restarts, ..State::created(&record.id) };
     state.health = health::begins(&record.config);

@@ -297,6 +297,11 @@ impl Record {
         Ok(ports)
     }
 
+    /// Its network namespace is made for it.
+    pub fn has_own_netns(&self) -> bool {
+        self.host.network_mode != "host" && self.foreign_namespace().is_none() && self.joined_container().is_none()
+    }
+
     /// The path in `ns:<path>`.
     pub fn foreign_namespace(&self) -> Option<&str> {
         self.host.network_mode.strip_prefix("ns:")

@@ -63,14 +63,22 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
     let pair = wishes.attach.then(runtime::sys::fdpass::socketpair).transpose();
     let pair = pair.map_err(|e| Error::io("create a socket pair", &e.into()))?;
     let (ours, theirs) = pair.map_or((None, None), |(a, b)| (Some(a), Some(b)));
+    let lends = record.has_own_netns() && !wishes.take_over;
+    let pair = lends.then(runtime::sys::fdpass::socketpair).transpose();
+    let pair = pair.map_err(|e| Error::io("create a socket pair", &e.into()))?;
+    let (lender, netns) = pair.map_or((None, None), |(a, b)| (Some(a), Some(b)));
     let mut keep = vec![write.as_raw_fd(), lock.as_fd().as_raw_fd()];
-    keep.extend(theirs.as_ref().map(AsRawFd::as_raw_fd));
-    let asked = Asked { explain: wishes.explain, stays: wishes.attach, console: wishes.console };
+    keep.extend([&theirs, &netns].into_iter().flatten().map(AsRawFd::as_raw_fd));
+    let asked = Asked { explain: wishes.explain, stays: wishes.attach, console: wishes.console, netns };
     let attached = theirs.map(UnixStream::from);
     let order = Order { report: write, lock, attached, asked, take_over: wishes.take_over };
     // The monitor has its own copies of all in the order. Ours go with it: the monitor's death has to
     // be noticed here, and the lock is its to give up.
     runtime::monitor::spawn(&keep, move || super::monitor::main(ctx, record, order))?;
+    if let Some(lender) = lender {
+        // While the monitor plans; without it, it makes its own.
+        let _ = runtime::exec::netns::lend(lender);
+    }
     let report = Report::receive(read)?;
     match report.outcome {
         Outcome::Ok(_) => Ok(Started {

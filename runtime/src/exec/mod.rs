@@ -3,6 +3,7 @@
 //! [`start`] returns as soon as the child exists; it builds the root while the caller builds the
 //! network. [`Starting::go`] lets it finish and returns once the program runs.
 
+pub mod netns;
 pub(crate) mod report;
 
 use crate::cgroup::{self, Layout};
@@ -121,10 +122,18 @@ impl Drop for Undo {
     }
 }
 
-/// Makes the cgroup and the first process. The caller must be single-threaded.
+/// Makes the cgroup and the first process. The caller must be single-threaded. A network namespace of its own is
+/// `netns`, if that was made ahead.
 ///
 /// On an error nothing is left behind, which is also what happens if the result is dropped.
-pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &mut Journal) -> Result<Starting> {
+pub fn start(
+    spec: &RunSpec,
+    facts: &HostFacts,
+    plan: &Plan,
+    io: Io,
+    netns: Option<OwnedFd>,
+    journal: &mut Journal,
+) -> Result<Starting> {
     let filtered = plan.steps.iter().any(|s| matches!(s, Step::FilterSystemCalls { .. }));
     let bounding = plan.steps.iter().find_map(|s| match s {
         Step::DropCapabilities { caps } => Some(caps.bounding.as_slice()),
@@ -134,7 +143,7 @@ pub fn start(spec: &RunSpec, facts: &HostFacts, plan: &Plan, io: Io, journal: &m
         true => crate::seccomp::compile(&spec.seccomp, bounding.unwrap_or_default())?,
         false => Vec::new(),
     };
-    let launch = Launch { plan, process: &spec.process, filter: &filter, target: None, fallback: None };
+    let launch = Launch { plan, process: &spec.process, filter: &filter, target: None, netns, fallback: None };
     let clone = plan.steps.iter().position(|s| matches!(s, Step::CloneNamespaces { .. })).unwrap_or(0);
     let path = &spec.cgroup.path;
     let [v2, v1] = [facts.cgroup.v2_part(), facts.cgroup.v1_part()];
@@ -195,6 +204,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) filter: &'a [libc::sock_filter],
     /// The process to join.
     pub(crate) target: Option<OwnedFd>,
+    /// In place of a new network namespace.
+    pub(crate) netns: Option<OwnedFd>,
     /// The cgroup to be born in if the plan's takes no processes.
     pub(crate) fallback: Option<Seat<'a>>,
 }
@@ -229,7 +240,7 @@ impl Launch<'_> {
         let pids = match index.checked_sub(1).map(|i| &steps[i]) {
             Some(step @ Step::JoinPidNamespace { handle }) => {
                 let borrowed =
-                    BorrowedPids::enter(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
+                    Away::in_pids(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
                 journal.mark(index - 1, begin);
                 Some(borrowed)
             }
@@ -251,7 +262,10 @@ impl Launch<'_> {
         let reporter = Reporter::new(report_write, journal);
         let child =
             Child { steps, first, process: self.process, filter: self.filter, stdio, go: go_read, target: self.target };
-        let flags = kinds.iter().fold(0, |bits, ns| bits | clone_flag(*ns));
+        let ahead = self.netns.filter(|_| kinds.contains(&Ns::Net));
+        let made = kinds.iter().filter(|ns| ahead.is_none() || **ns != Ns::Net);
+        let flags = made.fold(0, |bits, ns| bits | clone_flag(*ns));
+        let net = ahead.as_ref().map(Away::in_net).transpose().map_err(|e| e.with_step(steps[index].line()))?;
         let mut parts = Some((child, reporter));
         let mut born_in = |group: &Option<OwnedFd>| {
             clone3(flags, group.as_ref().map(AsFd::as_fd), || match parts.take() {
@@ -266,7 +280,7 @@ impl Launch<'_> {
             cloned = born_in(&Some(cgroup::open_unified(&other)?));
         }
         let (pid, pidfd) = cloned.map_err(|e| clone_error(e, cgroup.as_deref()).with_step(steps[index].line()))?;
-        drop(pids);
+        drop((pids, net));
         // The child's ends of the pipes: while we hold one, its report never ends.
         drop(parts);
         journal.mark(index, begin);
@@ -342,15 +356,21 @@ fn clone_error(e: Errno, cgroup: Option<&Path>) -> Error {
     }
 }
 
-/// While it lives, children are born in another pid namespace.
-struct BorrowedPids {
+/// While it lives, children are born in another pid or network namespace.
+struct Away {
     own: OwnedFd,
+    kind: LinkNameSpaceType,
 }
 
-impl BorrowedPids {
-    fn enter(handle: &Handle, target: Option<&OwnedFd>) -> Result<BorrowedPids> {
-        let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| "open our own pid namespace")?;
+impl Away {
+    fn open(kind: &str) -> Result<OwnedFd> {
+        // Not /proc/self, which would be the main thread.
+        rustix::fs::open(format!("/proc/thread-self/ns/{kind}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open our own {kind} namespace"))
+    }
+
+    fn in_pids(handle: &Handle, target: Option<&OwnedFd>) -> Result<Away> {
+        let own = Away::open("pid")?;
         match (handle, target) {
             (Handle::Path(path), _) => init::join_path(path)?,
             (Handle::Process(_), Some(pidfd)) => {
@@ -364,14 +384,21 @@ impl BorrowedPids {
             }
             (Handle::Process(_), None) => return Err(Error::system("no process to join")),
         }
-        Ok(BorrowedPids { own })
+        Ok(Away { own, kind: LinkNameSpaceType::ProcessID })
+    }
+
+    fn in_net(netns: &OwnedFd) -> Result<Away> {
+        let (own, kind) = (Away::open("net")?, LinkNameSpaceType::Network);
+        move_into_link_name_space(netns.as_fd(), Some(kind)).doing(|| "enter the container's network namespace")?;
+        Ok(Away { own, kind })
     }
 }
 
-impl Drop for BorrowedPids {
+impl Drop for Away {
     fn drop(&mut self) {
-        // To one's own pid namespace there is always a way back: it is an ancestor of the other.
-        let _ = move_into_link_name_space(self.own.as_fd(), Some(LinkNameSpaceType::ProcessID));
+        // Of pid namespaces our own is an ancestor of the other; to a network namespace whose descriptor it holds, a
+        // process may always return. Staying would make all that follows happen in the wrong one.
+        move_into_link_name_space(self.own.as_fd(), Some(self.kind)).expect("there is always a way back");
     }
 }
 
