@@ -62,7 +62,13 @@ fn start(join: &JoinSpec, container: OwnedFd, plan: &Plan, io: Io, journal: &mut
     // A v2 group with controllers on for its children holds no processes itself (systemd or another
     // container runtime in there made it so): then we join the container's first process where it is.
     let seat = |dir: &Path| cgroup::seat(join.pid, dir, &join.cgroup);
-    let launch =
-        Launch { plan, process: &join.process, filter: &filter, target: Some(container), netns: None, fallback: Some(&seat) };
+    let launch = Launch {
+        plan,
+        process: &join.process,
+        filter: &filter,
+        target: Some(container),
+        netns: None,
+        fallback: Some(&seat),
+    };
     launch.joined(io, journal)
 }

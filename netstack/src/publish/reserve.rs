@@ -217,14 +217,7 @@ impl Reservation {
                 room.limit
             ));
         }
-        Ok(Reservation {
-            ports,
-            ipv6: Ipv6::look(),
-            default_ip,
-            budget: room.sockets,
-            room,
-            in_two_parts: false,
-        })
+        Ok(Reservation { ports, ipv6: Ipv6::look(), default_ip, budget: room.sockets, room, in_two_parts: false })
     }
 
     fn take_all(&mut self, leases: &mut Leases, specs: &[PortSpec]) -> Result<(), Refused> {

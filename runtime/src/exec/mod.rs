@@ -239,8 +239,7 @@ impl Launch<'_> {
         let begin = journal.now();
         let pids = match index.checked_sub(1).map(|i| &steps[i]) {
             Some(step @ Step::JoinPidNamespace { handle }) => {
-                let borrowed =
-                    Away::in_pids(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
+                let borrowed = Away::in_pids(handle, self.target.as_ref()).map_err(|e| e.with_step(step.line()))?;
                 journal.mark(index - 1, begin);
                 Some(borrowed)
             }
