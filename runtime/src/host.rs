@@ -24,10 +24,15 @@ pub struct HostFacts {
 impl HostFacts {
     /// Looks at the running kernel; changes nothing.
     pub fn observe() -> Result<HostFacts> {
+        HostFacts::of(Layout::observe()?)
+    }
+
+    /// As [`HostFacts::observe`], for who knows the control groups already.
+    pub fn of(cgroup: Layout) -> Result<HostFacts> {
         check_kernel(rustix::system::uname().release().to_str().unwrap_or_default())?;
         let caps = crate::sys::security::own_capabilities().doing(|| "read the caller's capabilities")?;
         Ok(HostFacts {
-            cgroup: Layout::observe()?,
+            cgroup,
             caps,
             thermal_throttle_cpus: thermal_throttle_cpus(),
             apparmor: apparmor::Facts::observe(),

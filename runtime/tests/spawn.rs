@@ -2,6 +2,7 @@
 //! processes with a single thread, which the test harness is not.
 #![expect(clippy::unwrap_used, reason = "a test helper fails by panicking, like the test itself")]
 
+use runtime::cgroup::Layout;
 use runtime::monitor::spawn;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,7 +12,7 @@ use std::os::fd::AsRawFd;
 fn say(more: &[i32], look: impl FnOnce() -> String) -> String {
     let (mut read, mut write) = std::io::pipe().unwrap();
     let keep: Vec<i32> = [write.as_raw_fd()].iter().chain(more).copied().collect();
-    let pid = spawn(&keep, || {
+    let pid = spawn(&Layout::default(), &keep, || {
         let text = look();
         // It must end for the reader, whose copy is the last.
         i32::from(write.write_all(text.as_bytes()).is_err())
@@ -69,6 +70,6 @@ fn it_stands_alone_with_a_clean_slate() {
 
 #[test]
 fn it_cannot_inherit_our_stdio() {
-    let e = spawn(&[0], || 0).unwrap_err();
+    let e = spawn(&Layout::default(), &[0], || 0).unwrap_err();
     assert!(e.to_string().starts_with("start the monitor process: "), "{e}");
 }

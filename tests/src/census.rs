@@ -67,7 +67,7 @@ impl Census {
 }
 
 /// Things that outlive containers by design: the bridge `rrun0`, the table's rules (but no element of
-/// a published port), the `rrun` parent cgroup, the predefined networks' own files and locks.
+/// a published port), the `rrun` parent cgroup and that of the monitors, the predefined networks' own files and locks.
 fn stays(line: &str) -> bool {
     if let Some(rest) = line.strip_prefix("nft ") {
         let per_container = ["publish"].iter().any(|m| {
@@ -77,7 +77,7 @@ fn stays(line: &str) -> bool {
         return !(per_container && rest.contains("elements ="));
     }
     line == "link rrun0"
-        || (line.starts_with("cgroup ") && line.ends_with("/rrun"))
+        || (line.starts_with("cgroup ") && (line.ends_with("/rrun") || line.ends_with("/rrun/monitors")))
         || (line.contains(" file ")
             && (line.ends_with("lock")
                 || line.contains("networks/") && !line.contains("/leases/") && !line.contains("/endpoints/")))

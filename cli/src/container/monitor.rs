@@ -16,6 +16,7 @@ use netstack::egress::Policy;
 use netstack::model::LastAddresses;
 use netstack::sandbox::{Mode, Sandbox, SandboxPlan, SandboxRequest};
 use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
+use runtime::cgroup::Layout;
 use runtime::exec::{self, Io};
 use runtime::host::HostFacts;
 use runtime::log::Writer;
@@ -43,6 +44,7 @@ pub struct Order {
     pub asked: Asked,
     /// The container runs already: its monitor was killed.
     pub take_over: bool,
+    pub cgroups: Layout,
 }
 
 /// What only the command knows that starts the container.
@@ -66,11 +68,11 @@ pub fn main(ctx: &Context, record: &Record, order: Order) -> i32 {
 }
 
 fn live(ctx: &Context, record: &Record, order: Order) -> Result<()> {
-    let Order { report, lock, attached, asked, take_over } = order;
+    let Order { report, lock, attached, asked, take_over, cgroups } = order;
     let title = CString::new(format!("rrun monitor {}", record.id)).ok();
     let begun = seal::protect(title).and_then(|()| match take_over {
-        true => takeover::begin(ctx, record.clone()),
-        false => begin(ctx, record.clone(), &asked),
+        true => takeover::begin(ctx, record.clone(), cgroups),
+        false => begin(ctx, record.clone(), &asked, cgroups),
     });
     let begun = match begun {
         Err(e) => return Report::failed(e).send(report),
@@ -103,10 +105,10 @@ pub struct Begun {
 }
 
 /// Everything up to exec. On an error nothing is left.
-fn begin(ctx: &Context, record: Record, asked: &Asked) -> Result<Begun> {
+fn begin(ctx: &Context, record: Record, asked: &Asked, cgroups: Layout) -> Result<Begun> {
     workers::enter(ctx, &record.id)?;
     let mut things = undo::least(ctx, &record.id);
-    attempt(ctx, record, asked, 0, &mut things).map_err(|mut e| {
+    attempt(ctx, record, asked, cgroups, 0, &mut things).map_err(|mut e| {
         let undone = HostFacts::observe().and_then(|facts| undo::walk(&things, &facts));
         match undone {
             Ok(()) => workers::leave(ctx),
@@ -124,6 +126,7 @@ pub fn attempt(
     ctx: &Context,
     record: Record,
     asked: &Asked,
+    cgroups: Layout,
     restarts: u32,
     things: &mut Vec<HostThing>,
 ) -> Result<Begun> {
@@ -135,7 +138,7 @@ pub fn attempt(
     spec.process.console_size = asked.console;
     super::make_private_dir(&state_dir)?;
     volume::prepare(ctx, &record, &spec.root)?;
-    let facts = HostFacts::observe()?;
+    let facts = HostFacts::of(cgroups)?;
     let plan = planner::plan(&spec, &facts)?;
     let network = network(ctx, &record, &spec, Mode::Real)?;
     for thing in things.iter_mut() {
@@ -220,7 +223,7 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) 
     }
     let network =
         held.sandbox.as_mut().map(|sandbox| Network::new(sandbox, &mut held.things, ctx.state_dir(&record.id)));
-    let mut duties = Duties::new(network, Checker::new(ctx, &record, &mut held.state));
+    let mut duties = Duties::new(network, Checker::new(ctx, &record, &mut held.state), &held.facts.cgroup);
     let exit = runtime::monitor::run(Setup {
         pid,
         pidfd,

@@ -6,6 +6,7 @@ use super::record::Record;
 use super::{ending, events, undo, workers};
 use crate::context::Context;
 use plan::{Error, HostThing, Kind, Result};
+use runtime::cgroup::Layout;
 use runtime::host::HostFacts;
 use runtime::state::{self, State, Status};
 use runtime::sys::poll::{Poll, READ};
@@ -34,8 +35,9 @@ pub fn revive(ctx: &Context, id: &str, pause: Duration) -> Result<Option<(Begun,
     let mut things = undo::least(ctx, id);
     if !told && !state.stopped {
         // Nobody waits for this start, and nobody hears its words.
-        let started = Record::load(&ctx.container_dir(id))
-            .and_then(|record| attempt(ctx, record, &Asked::default(), state.restart_count, &mut things));
+        let started = Record::load(&ctx.container_dir(id)).and_then(|record| {
+            attempt(ctx, record, &Asked::default(), Layout::observe()?, state.restart_count, &mut things)
+        });
         match started {
             Ok(begun) => return Ok(Some((begun, lock))),
             // Killed on its way to its program: that is no failure of the start.

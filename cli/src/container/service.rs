@@ -6,11 +6,12 @@ use super::undo;
 use netstack::model::PortSpec;
 use netstack::sandbox::Sandbox;
 use plan::{Error, HostThing, Result};
+use runtime::cgroup::{Layout, monitors};
 use runtime::monitor::Service;
 use serde_json::{Value, json};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// `connect` and `disconnect` send it after they have changed the container's endpoints.
 pub const REFRESH: &str = "refresh";
@@ -68,15 +69,22 @@ fn specs(value: &Value) -> Result<Vec<PortSpec>> {
         .map_err(|e| Error::invalid("a request to the monitor names no ports").with_cause(e.to_string()))
 }
 
+/// How long a container has to last before its monitor leaves its caller's v1 control groups. A third of a
+/// millisecond, that takes, which would make the end of a short one late.
+const SETTLED: Duration = Duration::from_millis(20);
+
 /// What a monitor does beside its container, as its loop drives it: `runtime` knows none of it.
 pub struct Duties<'a> {
     network: Option<Network<'a>>,
     checker: Option<Checker<'a>>,
+    /// When it moves, and out of which hierarchies.
+    moving: Option<(Instant, Layout)>,
 }
 
 impl<'a> Duties<'a> {
-    pub fn new(network: Option<Network<'a>>, checker: Option<Checker<'a>>) -> Duties<'a> {
-        Duties { network, checker }
+    pub fn new(network: Option<Network<'a>>, checker: Option<Checker<'a>>, cgroups: &Layout) -> Duties<'a> {
+        let moving = (!cgroups.v1.is_empty()).then(|| (Instant::now() + SETTLED, cgroups.v1_part()));
+        Duties { network, checker, moving }
     }
 }
 
@@ -102,10 +110,14 @@ impl Service for Duties<'_> {
 
     fn timeout(&self) -> Option<Duration> {
         let network = self.network.as_ref().and_then(|n| n.sandbox.timeout());
-        [network, self.checker.as_ref().and_then(Checker::timeout)].into_iter().flatten().min()
+        let moving = self.moving.as_ref().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        [network, self.checker.as_ref().and_then(Checker::timeout), moving].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
+        if let Some((_, v1)) = self.moving.take_if(|(at, _)| *at <= Instant::now()) {
+            monitors::settle(&v1);
+        }
         if let Some(network) = &mut self.network {
             network.sandbox.ready();
         }

@@ -71,10 +71,12 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
     keep.extend([&theirs, &netns].into_iter().flatten().map(AsRawFd::as_raw_fd));
     let asked = Asked { explain: wishes.explain, stays: wishes.attach, console: wishes.console, netns };
     let attached = theirs.map(UnixStream::from);
-    let order = Order { report: write, lock, attached, asked, take_over: wishes.take_over };
+    let layout = Layout::observe()?;
+    let cgroups = layout.clone();
+    let order = Order { report: write, lock, attached, asked, take_over: wishes.take_over, cgroups };
     // The monitor has its own copies of all in the order. Ours go with it: the monitor's death has to
     // be noticed here, and the lock is its to give up.
-    runtime::monitor::spawn(&keep, move || super::monitor::main(ctx, record, order))?;
+    runtime::monitor::spawn(&layout, &keep, move || super::monitor::main(ctx, record, order))?;
     if let Some(lender) = lender {
         // While the monitor plans; without it, it makes its own.
         let _ = runtime::exec::netns::lend(lender);

@@ -14,6 +14,7 @@ use super::{life, logging, undo, workers};
 use crate::context::Context;
 use plan::{Error, Kind, Result, ResultExt};
 use runtime::attach;
+use runtime::cgroup::Layout;
 use runtime::host::HostFacts;
 use runtime::monitor::{Report, reclaim};
 use runtime::relay::Ends;
@@ -41,12 +42,12 @@ pub fn replace_monitor(ctx: &Context, id: &str) -> Result<()> {
 ///
 /// # Errors
 /// It has ended; its state is damaged; a host port is somebody else's by now.
-pub fn begin(ctx: &Context, record: Record) -> Result<Begun> {
+pub fn begin(ctx: &Context, record: Record, cgroups: Layout) -> Result<Begun> {
     workers::enter(ctx, &record.id)?;
-    hold(ctx, record).inspect_err(|_| workers::leave(ctx))
+    hold(ctx, record, cgroups).inspect_err(|_| workers::leave(ctx))
 }
 
-fn hold(ctx: &Context, record: Record) -> Result<Begun> {
+fn hold(ctx: &Context, record: Record, cgroups: Layout) -> Result<Begun> {
     let id = &record.id;
     let state_dir = ctx.state_dir(id);
     let mut state = life::state(ctx, id)?;
@@ -69,7 +70,7 @@ fn hold(ctx: &Context, record: Record) -> Result<Begun> {
         .ok_or_else(|| Error::os("read the monitor's own start time", libc::ESRCH))?;
     (state.monitor_pid, state.monitor_start_time) = (own.pid, own.start_time);
     state::save(&state_dir, &state)?;
-    let held = Held { facts: HostFacts::observe()?, things, sandbox, mounts: None, state };
+    let held = Held { facts: HostFacts::of(cgroups)?, things, sandbox, mounts: None, state };
     let (pid, report) = (held.state.pid, Report::started(held.state.pid));
     Ok(Begun { record, spec: None, held, pid, pidfd, ends, listener, report, log })
 }

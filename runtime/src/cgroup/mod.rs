@@ -9,6 +9,7 @@ mod freezer;
 mod io;
 mod layout;
 mod limits;
+pub mod monitors;
 mod usage;
 
 pub use devices::{DeviceRule, attach, rules};
@@ -40,17 +41,20 @@ pub fn directories(path: &Path, layout: &Layout) -> Vec<PathBuf> {
 /// missing are made and prepared; they stay, like the controllers switched on for them, for the next
 /// container. Returns what the kernel has no file for, in words.
 pub fn create(path: &Path, layout: &Layout, settings: &[Setting]) -> Result<Vec<String>> {
-    for h in &layout.v1 {
-        make_dirs(&h.root, path, |dir| {
-            if h.controllers.iter().any(|c| c == "cpuset") { layout::open_cpuset(&h.root, dir) } else { Ok(()) }
-        })?;
-    }
+    layout.v1.iter().try_for_each(|h| make_v1(h, path))?;
     if let Some(unified) = &layout.unified {
         make_dirs(&unified.root, path, |_| Ok(()))?;
         let needed = settings.iter().filter_map(|s| s.controller.as_deref());
         layout::enable_controllers(unified, path, needed)?;
     }
     write_settings(settings)
+}
+
+/// The group's directory in a v1 hierarchy.
+fn make_v1(h: &Hierarchy, path: &Path) -> Result<()> {
+    make_dirs(&h.root, path, |dir| {
+        if h.controllers.iter().any(|c| c == "cpuset") { layout::open_cpuset(&h.root, dir) } else { Ok(()) }
+    })
 }
 
 /// mkdir of the whole relative path under `root`; `prepare` sees each ancestor that was missing.

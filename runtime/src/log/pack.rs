@@ -31,7 +31,7 @@ impl Packing {
         // A new one: whoever was killed at this may still write to the old.
         let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).doing(words)?;
         let keep = [source.as_raw_fd(), target.as_raw_fd()];
-        let pid = spawn::detached(&keep, move || {
+        let pid = spawn::detached(None, &keep, move || {
             // Whoever needs the processor or memory comes first.
             let _ = nice(15);
             let _ = std::fs::write("/proc/self/oom_score_adj", "500");

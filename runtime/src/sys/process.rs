@@ -27,7 +27,7 @@ struct CloneArgs {
 }
 
 /// Ends the child if its function unwinds: the frames above belong to the parent's story.
-pub(super) struct NeverReturn;
+struct NeverReturn;
 
 impl Drop for NeverReturn {
     fn drop(&mut self) {

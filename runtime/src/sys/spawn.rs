@@ -1,19 +1,21 @@
 //! New processes of rrun itself: the monitor, and the background half of a detached `exec`.
 
-use super::process::NeverReturn;
+use super::process::clone3;
 use super::signals;
 use plan::{Error, Result, ResultExt};
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// Splits off a process that runs `run` and ends with the code it returns, in a session of its own: working
 /// directory `/`, stdio on /dev/null, no signal blocked, no open file but `keep`. Returns its pid; the
 /// caller need not wait for it.
 ///
+/// `cgroup`: the v2 group that it is born in, if not the caller's.
+///
 /// It is a copy of this process: `run` finds all that the caller knows, and had better own those of
 /// the `keep` that it uses. The caller must be single-threaded: a lock held by another thread at this
 /// moment would stay locked.
-pub fn detached(keep: &[RawFd], run: impl FnOnce() -> i32) -> Result<i32> {
+pub fn detached(cgroup: Option<BorrowedFd<'_>>, keep: &[RawFd], run: impl FnOnce() -> i32) -> Result<i32> {
     let doing = || "start the monitor process";
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "open /dev/null")?;
     let mut keep = keep.to_vec();
@@ -23,17 +25,14 @@ pub fn detached(keep: &[RawFd], run: impl FnOnce() -> i32) -> Result<i32> {
     // Signals from the terminal, until it has left that session.
     let blocked = signals::Blocked::new(&[libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGHUP])
         .map_err(|e| Error::os(doing(), e.raw_os_error()))?;
-    // SAFETY: the caller has one thread, so the child's memory is consistent, locks included.
-    match unsafe { libc::fork() } {
-        -1 => Err(Error::os(doing(), super::errno().raw_os_error())),
-        0 => {
-            let _guard = NeverReturn;
-            std::mem::forget(blocked);
-            leave(null.as_raw_fd(), &mut keep);
-            exit_now(run())
-        }
-        pid => Ok(pid),
-    }
+    // clone3 rather than fork, for the group. The C library then thinks that the child has its parent's thread
+    // id, which it uses for mutexes that know their owner; a process with one thread has no use for those.
+    let cloned = clone3(0, cgroup, || {
+        std::mem::forget(blocked);
+        leave(null.as_raw_fd(), &mut keep);
+        exit_now(run())
+    });
+    cloned.map(|(pid, _)| pid).map_err(|e| Error::os(doing(), e.raw_os_error()))
 }
 
 /// What [`detached`] promises. None of it can fail, with a directory and descriptors that are there.
