@@ -13,6 +13,7 @@ packages=(
   redis-server
   postgresql
   python3 python3-redis python3-psycopg2 # and clients of both
+  nftables               # what rrun's own package depends on (tests/gates/package.sh)
 )
 
 # The files of a root file system belong to root.

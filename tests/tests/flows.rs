@@ -1,8 +1,8 @@
-//! UDP knows no end of a connection: what the kernel once decided about a sender must not outlive a
-//! published port's coming, going and moving.
+//! What outlives its programs. UDP knows no end of a connection: what the kernel once decided about a sender
+//! must not outlive a published port's coming, going and moving. TCP repeats itself to those who are gone.
 
 use rrun_tests::Host;
-use rrun_tests::host::{HOST_LAN, HOST_LAN6};
+use rrun_tests::host::{HOST_LAN, HOST_LAN6, eventually};
 use rrun_tests::peer::serve_as;
 
 /// One datagram from the neighbour, always from the same port: the answer, or "nothing".
@@ -57,4 +57,30 @@ fn a_sender_reaches_whoever_has_the_port_now() {
         "third",
     );
     both("third");
+}
+
+/// A client that is gone with its host cannot acknowledge the end of a connection. The kernel tells it eight
+/// times, for 107 seconds, in which the server's namespace would stay, with its address.
+#[test]
+fn a_connection_to_nobody_does_not_keep_the_cable() {
+    let host = Host::new();
+    host.ok(&["network", "create", "net"]);
+    // It neither reads nor ends when the client does.
+    let server = ["run", "-d", "--name", "server", "--network", "net", "busybox"];
+    host.ok(&[&server[..], &["nc", "-l", "-p", "99", "-e", "sleep", "1000"]].concat());
+    let client = ["run", "-d", "-i", "--name", "client", "--network", "net", "busybox"];
+    host.ok(&[&client[..], &["sh", "-c", "sleep 1000 | nc server 99"]].concat());
+    let state = |state: &str| {
+        eventually(state, || {
+            host.ok(&["exec", "server", "netstat", "-tn"]).lines().any(|l| l.ends_with(state)).then_some(())
+        });
+    };
+    // busybox' netstat pads its last column.
+    state("ESTABLISHED ");
+    host.ok(&["rm", "-f", "client"]);
+    state("CLOSE_WAIT  ");
+    host.ok(&["rm", "-f", "server"]);
+    let cables =
+        || host.ip("link").as_array().map_or(0, |links| links.iter().filter(|l| l["link_index"].is_i64()).count());
+    eventually("the server's cable is gone", || (cables() == 0).then_some(()));
 }

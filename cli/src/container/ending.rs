@@ -65,10 +65,13 @@ pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) ->
     let recorded = record_end(ctx, &record, &held.state);
     // Its elements go over the socket that made them, which is closed only after everyone has been
     // told: closing it waits for the kernel (design §4, trap 4).
-    let closed = held.sandbox.map(Sandbox::close);
+    let mut closed = held.sandbox.map(Sandbox::close);
     // Name, addresses and ports are free, the end is on record. What is left nobody needs to wait
     // for; whoever wants to start or remove this container waits for our lock.
     exit.farewell.tell();
+    if let Some(closed) = &mut closed {
+        closed.abandon();
+    }
     drop(held.mounts);
     let keep_state = recorded.is_err() || again;
     held.things.retain(|t| match t {

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// that waits for it, holding the lock that every other change of the host's firewall needs.
 const DESTRUCTION: Duration = Duration::from_millis(60);
 
+/// How often the kernel repeats itself on a connection whose program is gone; unset, eight times.
+const ORPHAN_RETRIES: &str = "/proc/sys/net/ipv4/tcp_orphan_retries";
+
 /// The host's resolver configuration, whose servers the embedded one asks.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -282,7 +285,8 @@ impl Sandbox {
         note(self.netstack.export_names());
         // Nothing was deleted on a socket that published nothing: closing it is free.
         let nft = self.nft.take().filter(|_| !self.elements.is_empty());
-        Closed { failures, nft }
+        let netns = (!self.endpoints.is_empty()).then_some(self.netns);
+        Closed { failures, nft, netns }
     }
 }
 
@@ -313,9 +317,23 @@ pub struct Closed {
     /// What could not be taken back.
     pub failures: Vec<Error>,
     nft: Option<Socket>,
+    netns: Option<OwnedFd>,
 }
 
 impl Closed {
+    /// Lets go of the namespace. What its programs wrote last is still delivered: a connection that they
+    /// left open keeps the namespace, its cable and its address until the peer has everything. A peer that
+    /// is gone itself would keep them for two minutes, in which the address may be another container's and
+    /// each repetition teaches the bridge the wrong port: so the kernel repeats for three seconds only.
+    pub fn abandon(&mut self) {
+        let Some(netns) = self.netns.take() else { return };
+        // At worst it takes the kernel's own time.
+        let _ = nl::current().and_then(|home| {
+            let _visit = Visit::enter(netns.as_fd(), home.as_fd())?;
+            std::fs::write(ORPHAN_RETRIES, "2").doing(|| format!("write {ORPHAN_RETRIES}"))
+        });
+    }
+
     /// Waits until closing the socket costs nobody anything, and closes it.
     pub fn linger(self) {
         if self.nft.is_some() {
