@@ -14,6 +14,7 @@ const PROBES: &[(&str, &str)] = &[
     ("wireguard", "ip link add probe type wireguard"),
     ("bridge-vlan", "ip link add probe type bridge vlan_filtering 1"),
     ("vrf", "ip link add probe type vrf table 100"),
+    ("SCTP", "\"$RRUN_PEER\" has-sctp"),
     ("AppArmor", "test -e /sys/kernel/security/apparmor/profiles"),
 ];
 

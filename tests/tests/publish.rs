@@ -1,7 +1,8 @@
 //! `-p`: from where a published port is reachable, from where it is not, and who the server sees.
 
 use rrun_tests::Host;
-use rrun_tests::host::{HOST_LAN, HOST_LAN6, NEIGHBOUR, NEIGHBOUR6};
+use rrun_tests::host::{HOST_LAN, HOST_LAN6, NEIGHBOUR, NEIGHBOUR6, env};
+use rrun_tests::kernel::lacks;
 use rrun_tests::peer::{PROGRAM, Server, call, call_inside, call_udp, mount, serve, serve_as};
 
 #[test]
@@ -54,11 +55,36 @@ fn udp_and_sctp() {
     assert_eq!(host.neighbour(&call_udp(HOST_LAN, 5300)), format!("udp {NEIGHBOUR}"));
     assert!(host.sh(&call_udp("127.0.0.1", 5300)).starts_with("udp "));
     assert_ne!(host.try_neighbour(&call(HOST_LAN, 5300)).code, 0, "only UDP is published");
-    // Nothing here speaks SCTP; its element must be there all the same.
     host.ok(&["run", "-d", "-p", "7000:7000/sctp", "busybox", "sleep", "1000"]);
     // By number: names of protocols need /etc/protocols.
     let table = host.sh("nft -n list table inet rrun");
     assert!(table.contains("132 . 7000"), "{table}");
+}
+
+/// Not only an element of a map: associations, from everywhere, with the caller's address, over IPv4 and IPv6.
+#[test]
+fn sctp_reaches_a_server() {
+    if lacks(&["SCTP"]) {
+        return;
+    }
+    let host = Host::new().with_lan();
+    host.ok(&["network", "create", "--ipv6", "six"]);
+    serve_as(&host, "sctp", &["--network", "six", "--name", "web", "-p", "7000:80/sctp"], "::", 80, "sctp");
+    let call = |addr: &str| format!("{} call-sctp {addr} 7000", env("RRUN_PEER"));
+    assert_eq!(host.neighbour(&call(HOST_LAN)), format!("sctp {NEIGHBOUR}"));
+    assert_eq!(host.neighbour(&call(HOST_LAN6)), format!("sctp {NEIGHBOUR6}"));
+    assert!(host.sh(&call(HOST_LAN)).starts_with("sctp "));
+    let inside = ["run", "--rm", "--network", "six", "-v", &mount(), "busybox", "sh", "-ec"];
+    let out = host.ok(&[
+        &inside[..],
+        &["/peer call-sctp $(nslookup web 127.0.0.11 | sed -n 's/^Address: //p' | grep -F . | tail -n 1) 80"],
+    ]
+    .concat());
+    assert!(out.starts_with("sctp "), "{out}");
+    let e = host.refuses(&["run", "--rm", "-p", "7000:80/sctp", "busybox", "true"]);
+    assert!(e.contains("port is already allocated"), "{e}");
+    host.ok(&["rm", "-f", "web"]);
+    assert_ne!(host.try_neighbour(&call(HOST_LAN)).code, 0, "closed again");
 }
 
 #[test]

@@ -106,7 +106,10 @@ impl State<'_> {
                 .map_err(|e| Error::os("make a cgroup namespace", e.raw_os_error())),
             Step::SetOomScore { value } => set_oom_score(*value),
             Step::IsolateMounts => rootfs::isolate(),
-            Step::PivotRoot => rootfs::enter(self.rootfs.tree()?),
+            Step::PivotRoot => {
+                self.rootfs.is_proc_uncovered()?;
+                rootfs::enter(self.rootfs.tree()?)
+            }
             Step::ConnectStdio => stdio::connect(&self.child.stdio),
             Step::OpenConsole { size, console } => {
                 self.console = Some(stdio::open_console(&self.child.stdio, *size, *console)?);

@@ -16,8 +16,10 @@ pub(crate) use pivot::{enter, isolate, readonly_root, working_directory};
 
 use crate::step::Step;
 use plan::{Error, Result};
+use rustix::fs::OFlags;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use tree::Tree;
 
 /// The root while it is being put together.
@@ -75,6 +77,22 @@ impl Rootfs {
 
     pub(crate) fn tree(&self) -> Result<&Tree> {
         self.tree.as_ref().ok_or_else(|| Error::system("the root is not mounted yet"))
+    }
+
+    /// Is what we mounted on /proc still what is there? A volume whose target is a symbolic link of the image, or
+    /// becomes one under way, may have come to lie over it, and pose as the kernel.
+    pub(crate) fn is_proc_uncovered(&self) -> Result<()> {
+        if self.sysctls.is_none() {
+            return Ok(());
+        }
+        let there = self.tree()?.open_plain(Path::new("/proc"), OFlags::PATH | OFlags::DIRECTORY);
+        let kind = there.and_then(rustix::fs::fstatfs).map_err(|e| Error::os("look at /proc", e.raw_os_error()))?;
+        if kind.f_type as u32 == tree::PROC_MAGIC {
+            return Ok(());
+        }
+        Err(Error::system("a mount covers /proc").with_hint(
+            "the target of a volume or tmpfs is a symbolic link to /proc in this image: name another target",
+        ))
     }
 
     /// The `/proc/sys` to write settings to: kept from when procfs was mounted, else opened and

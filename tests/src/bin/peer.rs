@@ -2,16 +2,22 @@
 //!
 //!     peer tcp ADDR PORT TEXT     answers each connection with "TEXT <caller's address>"
 //!     peer udp ADDR PORT TEXT     the same for datagrams
+//!     peer sctp ADDR PORT TEXT    the same for SCTP, where the kernel has it
 //!     peer echo ADDR PORT TEXT    greets each connection with TEXT and returns what it is sent
 //!     peer call ADDR PORT         prints the answer; exit 1 and "refused", "timeout" or "closed" otherwise
 //!     peer call-udp ADDR PORT
+//!     peer call-sctp ADDR PORT
+//!     peer has-sctp               exit 0 where the kernel speaks it
 //!     peer bulk ADDR PORT TEXT        takes whatever comes; sends as much as it is asked for
 //!     peer download ADDR PORT N   N bytes from such a server: milliseconds
 //!     peer upload ADDR PORT N     N bytes to it
 //!     peer connects ADDR PORT N   N connections one after another: microseconds of the median
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketType, ipproto};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,10 +26,13 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let end = match words.as_slice() {
-        ["tcp", addr, port, text] => serve_tcp(at(addr, port), text),
+        ["tcp", addr, port, text] => TcpListener::bind(at(addr, port)).and_then(|l| serve_streams(l, text)),
+        ["sctp", addr, port, text] => listen_sctp(at(addr, port)).and_then(|l| serve_streams(l, text)),
         ["echo", addr, port, text] => serve_echo(at(addr, port), text),
         ["udp", addr, port, text] => serve_udp(at(addr, port), text),
-        ["call", addr, port] => call_tcp(at(addr, port)),
+        ["call", addr, port] => TcpStream::connect_timeout(&at(addr, port), PATIENCE).and_then(hear),
+        ["call-sctp", addr, port] => connect_sctp(at(addr, port)).and_then(hear),
+        ["has-sctp"] => sctp(true).map(drop),
         ["call-udp", addr, port] => call_udp(at(addr, port)),
         ["bulk", addr, port, _] => serve_bulk(at(addr, port)),
         ["download", addr, port, n] => transfer(at(addr, port), n.parse().expect("a count"), 0),
@@ -48,8 +57,27 @@ fn at(addr: &str, port: &str) -> SocketAddr {
     SocketAddr::new(ip, port.parse().expect("a port"))
 }
 
-fn serve_tcp(at: SocketAddr, text: &str) -> std::io::Result<()> {
-    let listener = TcpListener::bind(at)?;
+/// SCTP as one stream a connection, which the rest of this program takes for TCP.
+fn sctp(ipv4: bool) -> std::io::Result<OwnedFd> {
+    let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+    Ok(rustix::net::socket(family, SocketType::STREAM, Some(ipproto::SCTP))?)
+}
+
+fn listen_sctp(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = sctp(at.is_ipv4())?;
+    rustix::net::bind(&socket, &at)?;
+    rustix::net::listen(&socket, 16)?;
+    Ok(socket.into())
+}
+
+fn connect_sctp(at: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = sctp(at.is_ipv4())?;
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&socket, &at)?;
+    Ok(socket.into())
+}
+
+fn serve_streams(listener: TcpListener, text: &str) -> std::io::Result<()> {
     println!("ready");
     for stream in listener.incoming().flatten() {
         let mut stream = stream;
@@ -84,8 +112,7 @@ fn serve_udp(at: SocketAddr, text: &str) -> std::io::Result<()> {
     }
 }
 
-fn call_tcp(at: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+fn hear(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,11 +1,20 @@
 //! What can be seen and opened: mounts, devices, masked paths, kernel parameters.
 
 use super::child::attempt;
+use rustix::fs::{CWD, RenameFlags};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+/// Exchanges two names for ever: whoever resolves one of them twice finds two things.
+pub fn swap(one: &str, other: &str) -> ! {
+    loop {
+        // One of them may be somebody's mount point for a moment.
+        let _ = rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+    }
+}
 
 /// Each mount: target → (file system, its options, those of the file system, shared or master groups).
 pub fn mounts() -> Value {

@@ -1,5 +1,7 @@
 //! Runs inside a container and prints, as one JSON object, what it is and what it may do.
 //!
+//! `prober swap A B` exchanges two names instead, as fast as it can, until it is killed.
+//!
 //! The black-box tests compare the answers of `run` with those of `exec`, and both with a table. Every
 //! probe is harmless where it is allowed: arguments that fail later, effects on a forked child only.
 
@@ -11,6 +13,11 @@ mod process;
 use serde_json::json;
 
 fn main() {
+    if let [_, word, one, other] = std::env::args().collect::<Vec<_>>().as_slice()
+        && word == "swap"
+    {
+        files::swap(one, other);
+    }
     // Descriptors first, before anything here opens one.
     let fds = process::descriptors();
     let report = json!({
