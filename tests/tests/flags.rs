@@ -428,6 +428,10 @@ fn devices_and_device_rules() {
         ),
         " 00 00\n1:5"
     );
+    // What is there already, as every container's own or among --privileged's, may be named again.
+    assert_eq!(run(&host, &["--device", "/dev/null"], &["stat", "-c", "%t:%T %a", "/dev/null"]), "1:3 666");
+    let again = ["--privileged", "--device", "/dev/kmsg", "--device", "/dev/kmsg:/dev/kmsg:r"];
+    assert_eq!(run(&host, &again, &["stat", "-c", "%t:%T", "/dev/kmsg"]), "1:b");
     // A rule alone lets nodes be used that the program makes itself. 10:183 is /dev/hwrng; where the kernel
     // has none, opening it fails for that reason and not for want of permission.
     let open = "mknod /tmp/rng c 10 183; head -c 1 /tmp/rng > /dev/null; true";

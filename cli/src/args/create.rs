@@ -2,6 +2,7 @@
 
 use super::{HealthFlags, LimitFlags, RefusedFlags};
 use crate::cmd::pull::Policy;
+use crate::container::request::size;
 use clap::{ArgAction, Args};
 use std::path::PathBuf;
 
@@ -48,6 +49,12 @@ pub struct CreateArgs {
     pub attach: Vec<Stream>,
     #[command(flatten)]
     pub create: CreateFlags,
+}
+
+/// A number of seconds, or a duration with units.
+fn seconds(text: &str) -> Result<i64, String> {
+    let duration = || size::duration(text).map(|d| d.as_secs_f64().ceil() as i64);
+    text.parse().ok().or_else(duration).ok_or_else(|| "it is neither a number of seconds nor a duration".to_owned())
 }
 
 /// What decides a container's record; everything that `run` and `create` share.
@@ -164,8 +171,8 @@ pub struct ProcessFlags {
     /// Signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
-    /// Seconds between the stop signal and SIGKILL
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    /// Seconds between the stop signal and SIGKILL; 1m30s, as compose files have it, will do
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub stop_timeout: Option<i64>,
     /// Process namespace: host, or container:NAME
     #[arg(long, value_name = "MODE")]

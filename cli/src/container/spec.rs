@@ -76,7 +76,11 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     };
     mounts(ctx, record, &mut spec);
     for mapping in &host.devices {
-        spec.devices.extend(security::nodes(mapping)?);
+        for node in security::nodes(mapping)? {
+            // Named again, or one of --privileged's: the last that was said counts.
+            spec.devices.retain(|d| d.path != node.path);
+            spec.devices.push(node);
+        }
     }
     limits::apply(host, &mut spec.cgroup)?;
     spec.cgroup.path = record.cgroup_path();

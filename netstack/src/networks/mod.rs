@@ -119,8 +119,11 @@ impl Netstack {
             };
         }
         let not_found = || {
-            Error::not_found(format!("network {wanted} not found"))
-                .with_hint("`rrun network ls` shows the networks there are")
+            let hint = match wanted.strip_prefix("service:") {
+                Some(_) => "service:… is of compose files: --network container:NAME joins that service's container",
+                None => "`rrun network ls` shows the networks there are",
+            };
+            Error::not_found(format!("network {wanted} not found")).with_hint(hint)
         };
         if wanted.is_empty() || wanted.contains('/') || wanted.starts_with('.') {
             return Err(not_found());

@@ -55,12 +55,21 @@ pub(super) fn one(tree: &Tree, device: &Device) -> Result<()> {
         _ => FileType::CharacterDevice,
     };
     let number = if device.kind == 'p' { 0 } else { makedev(device.major, device.minor) };
-    mknodat(&dir, name, kind, Mode::from(device.mode), number).map_err(failed)?;
+    match mknodat(&dir, name, kind, Mode::from(device.mode), number) {
+        // `--device /dev/null`: one of the standard nodes, or the image's own, is that very device.
+        Err(Errno::EXIST) if is_node(&dir, name, kind, number) => return Ok(()),
+        made => made.map_err(failed)?,
+    }
     if device.uid == 0 && device.gid == 0 {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
     rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+}
+
+fn is_node(dir: &OwnedFd, name: impl rustix::path::Arg, kind: FileType, number: u64) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == number)
 }
 
 fn make_error(path: &Path, e: Errno) -> Error {

@@ -19,6 +19,19 @@ const BUFFER: usize = 1 << 20;
 /// Names of labels and environment variables that are recorded with each line, and the line's own.
 const ATTRIBUTES: [&str; 5] = ["tag", "labels", "labels-regex", "env", "env-regex"];
 
+/// What drivers do with the lines.
+const OPTIONS: [&str; 9] = [
+    "max-size",
+    "max-file",
+    "compress",
+    "mode",
+    "max-buffer-size",
+    "cache-disabled",
+    "cache-max-size",
+    "cache-max-file",
+    "cache-compress",
+];
+
 /// The driver and its options: the flags, over those of the configuration if they are of the same driver.
 ///
 /// # Errors
@@ -27,8 +40,8 @@ pub fn decide(config: &Config, driver: Option<&str>, options: &[String]) -> Resu
     let default = config.log_driver.as_deref().unwrap_or(DEFAULT_DRIVER);
     let driver = driver.filter(|d| !d.is_empty()).unwrap_or(default);
     let mut log = LogConfig { driver: driver.to_owned(), options: BTreeMap::new() };
-    for option in options {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+    for option in options.iter().flat_map(|o| apart(o)) {
+        let (key, value) = option.split_once('=').unwrap_or((&option, ""));
         log.options.insert(key.to_owned(), value.to_owned());
     }
     if driver == "none" && !options.is_empty() {
@@ -41,6 +54,23 @@ pub fn decide(config: &Config, driver: Option<&str>, options: &[String]) -> Resu
     }
     check(&log)?;
     Ok(log)
+}
+
+/// `max-size=10m,max-file=3`, as converters of compose files write it, is two options. A comma before anything that
+/// is no option belongs to the value.
+fn apart(text: &str) -> Vec<String> {
+    let mut options: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let key = part.split_once('=').map(|(key, _)| key);
+        match options.last_mut() {
+            Some(last) if !key.is_some_and(|k| OPTIONS.contains(&k) || ATTRIBUTES.contains(&k)) => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => options.push(part.to_owned()),
+        }
+    }
+    options
 }
 
 /// # Errors
@@ -174,6 +204,13 @@ mod tests {
         let mut config = Config { log_driver: Some("local".into()), ..Config::default() };
         config.log_opts.insert("max-size".into(), "1m".into());
         decide(&config, driver, &options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn commas_part_options_from_options() {
+        assert_eq!(apart("max-size=5m,max-file=2,compress=true"), ["max-size=5m", "max-file=2", "compress=true"]);
+        assert_eq!(apart("labels=a,b,c=d,tag=x"), ["labels=a,b,c=d", "tag=x"]);
+        assert_eq!(apart("nonsense"), ["nonsense"]);
     }
 
     #[test]

@@ -182,7 +182,8 @@ fn fields(text: &str) -> Result<Fields> {
             "type" => found.kind = value.to_ascii_lowercase(),
             "source" | "src" => found.source = value.into(),
             "target" | "dst" | "destination" => found.target = value.into(),
-            "readonly" | "ro" => found.readonly = flag()?,
+            // The last is what compose files call it.
+            "readonly" | "ro" | "read_only" => found.readonly = flag()?,
             // Docker Desktop's hints.
             "consistency" => {}
             "bind-propagation" => found.propagation = value.to_ascii_lowercase(),

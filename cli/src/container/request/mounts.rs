@@ -147,8 +147,11 @@ pub(super) fn temporary(target: &str, options: &str) -> Result<MountPoint> {
             None => FLAGS.contains(&option),
         };
         if !known {
-            return Err(Error::invalid(format!("invalid tmpfs option \"{}\"", option.escape_debug()))
-                .with_hint(format!("one of {}, {}=…", FLAGS.join(", "), VALUES.join("=…, "))));
+            let hint = match option.starts_with('/') {
+                true => "another target is another --tmpfs".to_owned(),
+                false => format!("one of {}, {}=…", FLAGS.join(", "), VALUES.join("=…, ")),
+            };
+            return Err(Error::invalid(format!("invalid tmpfs option \"{}\"", option.escape_debug())).with_hint(hint));
         }
     }
     Ok(MountPoint {
