@@ -1,7 +1,7 @@
 //! `--ipam-driver dhcp`: addresses from a real server, dnsmasq, on the LAN of a bridge.
 
 use rrun_tests::Host;
-use rrun_tests::host::eventually;
+use rrun_tests::host::{eventually, patience};
 use rrun_tests::kernel::lacks;
 use rrun_tests::peer::{call, serve};
 use std::io::{BufRead, BufReader};
@@ -47,7 +47,7 @@ impl Server {
 
     #[track_caller]
     fn says(&self, words: &[&str], times: usize) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + patience() * 2;
         while self.count(words) < times {
             let log = self.log.lock().expect("nobody panicked").join("\n");
             assert!(Instant::now() < deadline, "dnsmasq does not log {words:?} {times} times:\n{log}");

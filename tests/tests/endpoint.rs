@@ -2,9 +2,10 @@
 //! keeps them, which way out it takes, what it calls others.
 
 use rrun_tests::Host;
-use rrun_tests::host::eventually;
+use rrun_tests::host::{eventually, patience};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 const SLEEP: [&str; 3] = ["busybox", "sleep", "1000"];
 
@@ -200,7 +201,10 @@ fn a_container_made_anew_under_its_name_keeps_its_mac() {
 }
 
 /// What tcpdump sees on an interface of the host, line by line, until dropped.
-struct Capture(std::process::Child, BufReader<std::process::ChildStdout>);
+struct Capture {
+    child: std::process::Child,
+    lines: Receiver<String>,
+}
 
 impl Capture {
     fn start(host: &Host, interface: &str, filter: &str) -> Capture {
@@ -220,24 +224,30 @@ impl Capture {
         // Its parting words need somebody to take them.
         std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
         let out = BufReader::new(child.stdout.take().expect("piped"));
-        Capture(child, out)
+        let (sender, lines) = channel();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Capture { child, lines }
     }
 
-    /// Reads until `count` lines contain all of `words`.
-    fn wait_for(&mut self, count: usize, words: &[&str]) {
-        let mut seen = 0;
-        while seen < count {
-            let mut line = String::new();
-            assert_ne!(self.1.read_line(&mut line).expect("a line"), 0, "tcpdump ended after {seen} of {count}");
-            seen += usize::from(words.iter().all(|w| line.contains(w)));
+    /// Waits until `count` lines contain all of `words`; all that came until then.
+    #[track_caller]
+    fn wait_for(&mut self, count: usize, words: &[&str]) -> Vec<String> {
+        let mut came: Vec<String> = Vec::new();
+        let matching = |came: &[String]| came.iter().filter(|l| words.iter().all(|w| l.contains(w))).count();
+        while matching(&came) < count {
+            match self.lines.recv_timeout(patience()) {
+                Ok(line) => came.push(line),
+                Err(e) => panic!("{e} after {} of {count} {words:?}:\n{}", matching(&came), came.join("\n")),
+            }
         }
+        came
     }
 }
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -277,16 +287,8 @@ fn neighbours_are_told_three_times() {
     // Not a word.
     sleeper(&host, &["--network", "name=loud,ip=10.9.0.11,driver-opt=com.docker.network.advertise_addr_nmsgs=0"]);
     sleeper(&host, &["--network", &format!("name=loud,ip=10.9.0.12,driver-opt={interval}")]);
-    let mut quiet = true;
-    for _ in 0..3 {
-        let mut line = String::new();
-        while !line.contains("10.9.0.12") {
-            line.clear();
-            assert_ne!(arp.1.read_line(&mut line).expect("a line"), 0);
-            quiet &= !line.contains("10.9.0.11");
-        }
-    }
-    assert!(quiet, "advertise_addr_nmsgs=0");
+    let came = arp.wait_for(3, &["10.9.0.12"]);
+    assert!(came.iter().all(|line| !line.contains("10.9.0.11")), "advertise_addr_nmsgs=0: {came:?}");
     for (option, text) in [
         ("advertise_addr_nmsgs=4", "com.docker.network.advertise_addr_nmsgs must be in the range 0 to 3"),
         ("advertise_addr_ms=2001", "com.docker.network.advertise_addr_ms must be in the range 100 to 2000"),

@@ -89,6 +89,12 @@ fn several_servers_race_and_a_dead_one_costs_nobody_seconds() {
     assert_eq!(ask(&host, "cc", "web.test", "A", &[]), "NOERROR 203.0.113.1/300");
     assert_eq!(ask(&host, "cc", "none.test", "A", &[]), "NXDOMAIN");
     assert!(!silent.asked().is_empty() && good.asked().len() == 2, "both were asked");
+    // From now on the silent one comes last, and is spared where the other answers at once.
+    for n in 0..10 {
+        assert_eq!(ask(&host, "cc", &format!("other{n}.test"), "A", &[]), "NXDOMAIN");
+    }
+    let spared = (0..10).any(|n| !silent.asked().iter().any(|q| q.contains(&format!("other{n}.test"))));
+    assert!(spared, "{:?}", silent.asked());
     drop(silent);
     // One that refuses is no answer either.
     let _refuses = Upstream::on_neighbour(&host, NEIGHBOUR, &["refuse"]);

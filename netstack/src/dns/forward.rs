@@ -56,6 +56,7 @@ struct Lookup {
 #[derive(Debug)]
 struct Attempt {
     server: SocketAddr,
+    asked: Instant,
     socket: OwnedFd,
     /// By TCP: what of question and answer has passed.
     stream: Option<Stream>,
@@ -128,8 +129,13 @@ impl Lookups {
                     lookup.failure = Some(answer);
                 }
                 Progress::Answer(answer) => {
-                    up.note(attempt.server, true, now);
+                    let server = attempt.server;
+                    up.note(server, true, now);
                     if i == 0 || message::response_code(&answer) != message::NXDOMAIN {
+                        // Who is still silent after a head start has cost this question one: the next begins elsewhere.
+                        let silent =
+                            lookup.attempts.iter().filter(|a| a.asked + HEAD_START <= now && a.server != server);
+                        silent.for_each(|a| up.note(a.server, false, now));
                         return self.finish(key, Some(answer));
                     }
                     lookup.negative.get_or_insert(answer);
@@ -218,7 +224,7 @@ impl Lookup {
             return;
         }
         let server = self.rest.remove(0);
-        match self.start(poller, up, server, key) {
+        match self.start(poller, up, server, key, now) {
             Ok(()) => {}
             // Out of descriptors: no other server would help.
             Err(Errno::MFILE | Errno::NFILE) => self.rest.clear(),
@@ -226,12 +232,19 @@ impl Lookup {
         }
     }
 
-    fn start(&mut self, poller: &Poller, up: &Upstreams, server: SocketAddr, key: u64) -> Result<(), Errno> {
+    fn start(
+        &mut self,
+        poller: &Poller,
+        up: &Upstreams,
+        server: SocketAddr,
+        key: u64,
+        now: Instant,
+    ) -> Result<(), Errno> {
         let tcp = matches!(self.asker, Asker::Tcp(_));
         let kind = if tcp { SocketType::STREAM } else { SocketType::DGRAM };
         let socket = up.connect(server, kind)?;
         poller.add_edges(&socket, UPSTREAM | key)?;
-        let attempt = Attempt { server, socket, stream: tcp.then(Stream::default) };
+        let attempt = Attempt { server, asked: now, socket, stream: tcp.then(Stream::default) };
         if !tcp {
             attempt.send(&self.query);
         }

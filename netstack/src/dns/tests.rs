@@ -370,13 +370,18 @@ fn a_failing_server_is_followed_by_the_next_at_once() {
 #[test]
 fn a_silent_server_costs_the_head_start_once() {
     let world = World::new(Upstream::several(&[Manner::Silent, Manner::Answers(OUTSIDE)]), true);
-    let begun = Instant::now();
     assert_eq!(world.ask("example.org", TYPE::A), format!("NoError {OUTSIDE}"));
-    let first = begun.elapsed();
-    assert!(first < Duration::from_secs(2), "{first:?}");
-    let begun = Instant::now();
-    assert_eq!(world.ask("example.net", TYPE::A), format!("NoError {OUTSIDE}"));
-    assert!(begun.elapsed() < first, "the silent one is asked last from now on");
+    let silent = || world.upstreams[0].asked();
+    let first = silent();
+    assert!(first > 0, "it comes first in resolv.conf");
+    // Asked last from now on, which is to say not at all: unless the machine is so busy that the other's answer
+    // takes longer than the head start. It is not always.
+    let spared = (0..20).any(|n| {
+        let before = silent();
+        assert_eq!(world.ask(&format!("example{n}.net"), TYPE::A), format!("NoError {OUTSIDE}"));
+        silent() == before
+    });
+    assert!(spared, "the silent one is asked each time");
 }
 
 #[test]
@@ -398,14 +403,14 @@ fn the_1025th_open_question_is_refused() {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_read_timeout(Some(Duration::from_millis(2))).expect("set");
     let mut buffer = [0; 512];
-    // Datagrams are lost on a busy machine: as many more as it takes.
-    let n = (0..30_000u16)
-        .find_map(|id| {
-            socket.send_to(&query(id, "example.org", TYPE::A), world.address).expect("sent");
-            if id % 32 == 31 { socket.recv(&mut buffer).ok() } else { None }
-        })
-        .expect("an answer");
-    assert_eq!(show(&buffer[..n]), "Refused");
+    // Datagrams are lost on a busy machine: as many more as it takes. On a slow one the first questions end in
+    // a failure of the server, which makes room for others, before there are so many.
+    let refused = (0..60_000u16).any(|id| {
+        socket.send_to(&query(id, "example.org", TYPE::A), world.address).expect("sent");
+        id % 32 == 31
+            && std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|n| show(&buffer[..n]))).any(|a| a == "Refused")
+    });
+    assert!(refused, "nobody counts the open questions");
     assert_eq!(world.ask("web", TYPE::A), "NoError 10.1.0.2");
 }
 
