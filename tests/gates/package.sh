@@ -29,6 +29,7 @@ done <<'E'
 -rw-r--r-- usr/share/zsh/vendor-completions/_rrun
 -rw-r--r-- usr/share/fish/vendor_completions.d/rrun.fish
 -rw-r--r-- usr/share/doc/rrun/copyright
+-rw-r--r-- usr/share/doc/rrun/COMPATIBILITY.md
 -rw-r--r-- usr/share/doc/rrun/changelog.Debian.gz
 E
 [ "$(dpkg-deb -f "$package" Package Depends | paste -sd' ')" = "Package: rrun Depends: nftables" ] || fail "wrong control"

@@ -58,3 +58,75 @@ fn help_manual_and_colours() {
         assert!(shown.contains("--publish") && !shown.contains('\x1b'), "{shown}");
     }
 }
+
+#[test]
+fn what_docker_has_and_rrun_has_not_is_told_with_the_reason() {
+    let host = Host::bare();
+    for (line, code, reason) in [
+        (&["build", "."][..], 1, "buildah"),
+        (&["image", "build", "."], 1, "buildah"),
+        (&["compose", "up"], 1, "converter"),
+        (&["swarm", "init"], 1, "no swarm"),
+        (&["volume", "update", "x"], 1, "no swarm"),
+        (&["-H", "tcp://x", "ps"], 125, "no daemon"),
+        (&["--context", "x", "ps"], 125, "no daemon"),
+        (&["rm", "-l", "x"], 125, "link"),
+        (&["image", "pull", "-a", "x"], 125, "one by one"),
+        (&["image", "ls", "--tree"], 125, "one platform"),
+        (&["pull", "--disable-content-trust=false", "x"], 125, "sha256"),
+    ] {
+        let said = host.fails(code, line);
+        assert!(said.lines().any(|l| l.starts_with("hint: ") && l.contains(reason)), "{line:?}: {said}");
+    }
+    // What is no more than a typing mistake is not taken for it.
+    assert!(host.fails(1, &["imagess"]).contains("did you mean stats"));
+    assert!(host.ok(&["--help"]).contains("COMPATIBILITY.md"));
+    assert_eq!(host.ok(&["-v"]), host.ok(&["--version"]));
+}
+
+#[test]
+fn dockers_filters_and_keys() {
+    let host = Host::new();
+    host.ok(&["tag", "busybox", "first"]);
+    host.ok(&["import", "-c", "LABEL a=b", &env("RRUN_ROOTFS"), "second"]);
+    let images = |filter: &str| host.ok(&["images", "-f", filter, "--format", "{{.Repository}}"]);
+    assert_eq!(images("since=first"), "second");
+    assert_eq!(images("before=second:latest").lines().count(), 2);
+    assert_eq!((images("until=1h"), images("until=2100-01-01T00:00:00Z").lines().count()), (String::new(), 3));
+    assert!(host.refuses(&["images", "-f", "until=soon"]).contains("until"));
+    // As `-a` would: all that nobody uses.
+    host.ok(&["create", "--name", "web", "--network", "none", "first"]);
+    host.ok(&["create", "--name", "web2", "--network", "none", "first"]);
+    let pruned = host.ok(&["image", "prune", "-f", "--filter", "dangling=false", "--filter", "label=a=b"]);
+    assert!(pruned.contains("untagged: second:latest"), "{pruned}");
+
+    let names = |filter: &str| host.ok(&["ps", "-a", "-f", filter, "--format", "{{.Names}}"]);
+    assert_eq!((names("name=^web$"), names("name=^/web$")), ("web".into(), "web".into()));
+    assert_eq!((names("name=eb").lines().count(), names("name=web[0-9]")), (2, "web2".into()));
+    assert_eq!((names("is-task=false").lines().count(), names("is-task=true")), (2, String::new()));
+
+    let event = host.ok(&[
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--format",
+        "{{.Time}} {{.From}} {{.Status}} {{.Scope}}",
+    ]);
+    assert!(event.lines().any(|l| l.ends_with(" first create local")), "{event}");
+    assert_eq!(host.ok(&["events", "--since", "1h", "--until", "0s", "-f", "service=x"]), "");
+    assert_eq!(host.ok(&["info", "-f", "{{.Swarm.LocalNodeState}}"]), "inactive");
+    let room = "{{range .Images}}{{.Repository}} {{.Containers}}|{{end}}{{len .BuildCache}}";
+    assert_eq!(host.ok(&["system", "df", "-v", "--format", room]), "busybox 2|first 2|0");
+
+    let (ours, other) = match cfg!(target_arch = "aarch64") {
+        true => ("linux/arm64", "linux/amd64"),
+        false => ("linux/amd64", "linux/arm64"),
+    };
+    for verb in [&["history"][..], &["image", "inspect"], &["save", "-o", "/dev/null"], &["rmi", "--no-prune", "-f"]] {
+        let said = host.fails(1, &[verb, &["--platform", other, "first"]].concat());
+        assert!(said.contains("does not match the specified platform"), "{verb:?}: {said}");
+        host.ok(&[verb, &["--platform", ours, "first"]].concat());
+    }
+}

@@ -208,5 +208,5 @@ fn history_and_prune() {
     let out = host.ok(&["image", "prune", "-af"]);
     assert!(out.contains("untagged: busybox:latest") && !out.ends_with(": 0B"), "{out}");
     assert_eq!(host.ok(&["images", "-q"]), "");
-    host.refuses(&["image", "prune", "-f", "--filter", "dangling=true"]);
+    host.refuses(&["image", "prune", "-f", "--filter", "dangling=maybe"]);
 }

@@ -10,6 +10,9 @@ pub struct PullArgs {
     /// Platform of the image: os[/arch[/variant]]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
+    /// Signatures are not verified: known for Docker's sake
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, hide = true)]
+    pub disable_content_trust: bool,
     /// NAME[:TAG] or NAME@DIGEST
     pub image: String,
 }
@@ -57,6 +60,9 @@ pub struct SaveArgs {
     /// docker-archive or oci-archive
     #[arg(long, value_name = "FORMAT", default_value = "docker-archive")]
     pub format: images::archive::Format,
+    /// Only if it is of this platform: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
     /// NAME[:TAG] or ID; a name without a tag means all its tags
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
@@ -70,6 +76,12 @@ pub struct PushArgs {
     /// Print only the image's name
     #[arg(short, long)]
     pub quiet: bool,
+    /// Only if it is of this platform: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Signatures are not made: known for Docker's sake
+    #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set, hide = true)]
+    pub disable_content_trust: bool,
     /// NAME[:TAG]
     #[arg(value_name = "NAME[:TAG]")]
     pub image: String,
@@ -118,6 +130,9 @@ pub struct HistoryArgs {
     /// table, json, or a Go template
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+    /// Only if it is of this platform: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
     #[arg(value_name = "IMAGE")]
     pub image: String,
 }
@@ -166,6 +181,13 @@ pub struct TagArgs {
 
 #[derive(Debug, Args)]
 pub struct RmiArgs {
+    /// Known for Docker's sake: there are no parents without a name that would go too
+    #[arg(long, hide = true)]
+    pub no_prune: bool,
+    /// Only if it is of this platform: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+
     /// Remove images that stopped containers use
     #[arg(short, long)]
     pub force: bool,
@@ -175,6 +197,10 @@ pub struct RmiArgs {
 
 #[derive(Debug, Args)]
 pub struct ImageInspectArgs {
+    /// Only if it is of this platform: os[/arch[/variant]]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+
     /// json, or a Go template
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,

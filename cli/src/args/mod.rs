@@ -3,6 +3,7 @@
 pub mod complete;
 mod container;
 mod create;
+pub mod elsewhere;
 mod examples;
 mod files;
 mod image;
@@ -18,7 +19,7 @@ pub use limits::*;
 pub use network::*;
 pub use system::*;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Containers without a daemon: plan, show the plan, apply it, undo it.
@@ -27,6 +28,8 @@ use std::path::PathBuf;
     name = "rrun",
     version,
     propagate_version = false,
+    disable_version_flag = true,
+    after_help = "What differs from Docker: /usr/share/doc/rrun/COMPATIBILITY.md (in the sources: cli/COMPATIBILITY.md)",
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 110
@@ -34,6 +37,9 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    pub version: Option<bool>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -88,7 +94,7 @@ impl Cli {
             && let Ok(fast) = Fast::try_parse()
         {
             let FastVerb::Run(args) = fast.command;
-            return Ok(Cli { global: fast.global, command: Command::Verb(Verb::Run(args)) });
+            return Ok(Cli { global: fast.global, version: None, command: Command::Verb(Verb::Run(args)) });
         }
         Cli::from_arg_matches(&Cli::tree().try_get_matches()?)
     }

@@ -13,8 +13,23 @@ use std::time::Duration;
 /// How soon an event is shown; nobody sees the difference to a notification.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const KEYS: [&str; 10] =
-    ["container", "daemon", "event", "health_status", "image", "label", "network", "scope", "type", "volume"];
+const KEYS: [&str; 15] = [
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "health_status",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+];
 
 pub fn run(ctx: &Context, args: &EventsArgs) -> Result<i32> {
     let filters = parse(&args.filter)?;
@@ -69,7 +84,8 @@ fn passes(event: &Value, filters: &[(String, String)]) -> bool {
     let test = |key: &str, v: &str| match key {
         "container" => object(v, "container"),
         "network" | "volume" => object(v, key),
-        "daemon" => false,
+        // Of a daemon or a swarm: none happen here.
+        "config" | "daemon" | "node" | "plugin" | "secret" | "service" => false,
         "event" => action == v || action.split(':').next() == Some(v),
         "health_status" => action == format!("health_status: {v}"),
         "image" => {
@@ -97,7 +113,22 @@ fn shown(event: &Value, format: Option<&str>) -> Result<String> {
     match format {
         Some("json") => Ok(format!("{event}\n")),
         Some(format) if !format.is_empty() => {
-            let row = event.as_object().cloned().unwrap_or_default();
+            let mut row = event.as_object().cloned().unwrap_or_default();
+            // In templates Docker's fields have Go's names.
+            for (name, key) in [
+                ("Status", "status"),
+                ("ID", "id"),
+                ("From", "from"),
+                ("Scope", "scope"),
+                ("Time", "time"),
+                ("TimeNano", "timeNano"),
+            ] {
+                // Only those that are asked for, so that `{{json .}}` stays what it is.
+                if !format.contains(&format!(".{name}")) {
+                    continue;
+                }
+                row.insert(name.into(), event.get(key).cloned().unwrap_or_else(|| "".into()));
+            }
             template::list(Some(format), &[], &[row])
         }
         _ => {

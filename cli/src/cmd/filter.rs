@@ -5,10 +5,24 @@ use crate::container::view::View;
 use crate::context::Context;
 use netstack::publish;
 use plan::{Error, Result};
+use regex_lite::Regex;
 use std::collections::BTreeMap;
 
-const KEYS: [&str; 13] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status",
+const KEYS: [&str; 15] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
     "volume",
 ];
 
@@ -51,6 +65,7 @@ pub fn parse(args: &[String]) -> Result<Filters> {
             "health" if !matches!(value, "starting" | "healthy" | "unhealthy" | "none") => {
                 return Err(wrong().with_hint("one of starting, healthy, unhealthy, none"));
             }
+            "is-task" if !matches!(value, "true" | "false") => return Err(wrong().with_hint("true or false")),
             "publish" | "expose" => {
                 publish::parse_expose(value)?;
             }
@@ -95,7 +110,12 @@ impl Filters {
 enum Test<'a> {
     Plain(&'a str, &'a str),
     Image(String),
-    Created { before: bool, pivot: String },
+    /// Docker's names are searched for a regular expression, with and without the slash they have there.
+    Name(Regex),
+    Created {
+        before: bool,
+        pivot: String,
+    },
 }
 
 impl<'a> Test<'a> {
@@ -112,6 +132,8 @@ impl<'a> Test<'a> {
                     views.iter().find(|v| v.id == id).and_then(|v| v.record.as_ref()).map(|r| r.created.clone());
                 Ok(Test::Created { before: key == "before", pivot: pivot.unwrap_or_default() })
             }
+            // One that does not compile finds nothing in Docker, and is looked for as it stands here.
+            "name" => Ok(Regex::new(value).map_or(Test::Plain(key, value), Test::Name)),
             _ => Ok(Test::Plain(key, value)),
         }
     }
@@ -119,9 +141,8 @@ impl<'a> Test<'a> {
     fn passes(&self, v: &View) -> bool {
         let (key, value) = match self {
             Test::Plain("id", value) => return v.id.contains(value),
-            Test::Plain("name", value) => {
-                return v.name.contains(value.trim_start_matches(['/', '^']).trim_end_matches('$'));
-            }
+            Test::Plain("name", value) => return v.name.contains(value),
+            Test::Name(pattern) => return pattern.is_match(&v.name) || pattern.is_match(&format!("/{}", v.name)),
             Test::Plain(key, value) => (*key, *value),
             Test::Image(id) => return v.record.as_ref().is_some_and(|r| r.image_id == *id),
             Test::Created { before, pivot } => {
@@ -138,6 +159,9 @@ impl<'a> Test<'a> {
             "health" => v.state.health.map_or("none".into(), |h| h.to_string()) == value,
             "exited" => v.state.status == runtime::state::Status::Exited && value.parse() == Ok(v.state.exit_code),
             "ancestor" => record.image == value,
+            // A task is a swarm's, and isolation is Windows's.
+            "is-task" => value == "false",
+            "isolation" => value.is_empty() || value == "default",
             "network" => {
                 record.host.network_mode == value
                     || record.networks.iter().any(|n| n.network == value)

@@ -26,6 +26,7 @@ const EXACT: &[Column] = &[
 pub fn run(ctx: &Context, args: &HistoryArgs) -> Result<i32> {
     let store = ctx.images()?;
     let image = store.find(&args.image)?.ok_or_else(|| super::tag::no_such_image(&args.image))?;
+    let image = super::pull::matching(image, &args.image, args.platform.as_deref())?;
     let config = store.config_json(&image)?;
     let mut sizes = store.layer_sizes(&image)?.into_iter();
     let steps = config["history"].as_array().cloned().unwrap_or_default();

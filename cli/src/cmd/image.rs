@@ -33,8 +33,12 @@ fn inspect(ctx: &Context, args: &ImageInspectArgs) -> Result<i32> {
     let mut documents = Vec::new();
     let mut code = 0;
     for name in &args.images {
-        match document(ctx, name).and_then(|d| d.ok_or_else(|| super::tag::no_such_image(name))) {
-            Ok(d) => documents.push(d),
+        let of_platform = || {
+            let image = ctx.images()?.find(name)?.ok_or_else(|| super::tag::no_such_image(name))?;
+            super::pull::matching(image, name, args.platform.as_deref())
+        };
+        match of_platform().and_then(|_| document(ctx, name)) {
+            Ok(d) => documents.extend(d),
             Err(e) => {
                 render::error::print(&e);
                 code = 1;

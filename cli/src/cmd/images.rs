@@ -1,12 +1,13 @@
 //! `rrun images`: the images that are here.
 
 use super::filter::has_label;
+use super::prune::Until;
 use crate::args::ImagesArgs;
 use crate::context::Context;
 use crate::render::table::{ago, go_time, human_size, short_id};
 use crate::render::template::{self, Column, Row};
 use images::reference::Reference;
-use images::store::Image;
+use images::store::{Image, Store};
 use plan::{Error, Result};
 use serde_json::{Value, json};
 
@@ -25,8 +26,9 @@ pub fn run(ctx: &Context, args: &ImagesArgs) -> Result<i32> {
     let store = ctx.images()?;
     let all = store.images()?;
     let mut rows = Vec::new();
+    let filters = args.filter.iter().map(|f| filter(&store, f)).collect::<Result<Vec<_>>>()?;
     for image in &all {
-        if !selected(image, &all, &args.filter)? {
+        if !filters.iter().all(|f| f(image)) {
             continue;
         }
         rows.extend(rows_of(image, args));
@@ -91,31 +93,36 @@ fn named(wanted: Option<&str>, repository: &str, tag: &str) -> bool {
     r == repository && (!tag_given || t == tag)
 }
 
-fn selected(image: &Image, all: &[Image], filters: &[String]) -> Result<bool> {
-    for filter in filters {
-        let (key, value) = filter.split_once('=').ok_or_else(|| {
-            Error::invalid(format!("invalid filter '{filter}'")).with_hint("write it as --filter KEY=VALUE")
-        })?;
-        let keep = match key {
-            "dangling" => image.repo_tags.is_empty() == matches!(value, "true" | "1"),
-            "reference" => image.repo_tags.iter().any(|t| {
+/// What a filter says of an image.
+fn filter<'f>(store: &Store, filter: &'f str) -> Result<Box<dyn Fn(&Image) -> bool + 'f>> {
+    let (key, value) = filter.split_once('=').ok_or_else(|| {
+        Error::invalid(format!("invalid filter '{filter}'")).with_hint("write it as --filter KEY=VALUE")
+    })?;
+    let pivot = || store.find(value)?.ok_or_else(|| super::tag::no_such_image(value));
+    Ok(match key {
+        "dangling" => Box::new(move |i| i.repo_tags.is_empty() == matches!(value, "true" | "1")),
+        "reference" => Box::new(move |image| {
+            image.repo_tags.iter().any(|t| {
                 let (r, tag) = t.rsplit_once(':').unwrap_or((t, ""));
                 named(Some(value), r, tag)
-            }),
-            "label" => has_label(&image.config.labels, value),
-            "before" | "since" => {
-                let pivot = all.iter().find(|i| i.repo_tags.iter().any(|t| t == value) || i.id.contains(value));
-                let pivot = pivot.ok_or_else(|| super::tag::no_such_image(value))?;
-                if key == "before" { image.created < pivot.created } else { image.created > pivot.created }
-            }
-            _ => {
-                return Err(Error::invalid(format!("invalid filter '{key}'"))
-                    .with_hint("images can be filtered by dangling, reference, label, before and since"));
-            }
-        };
-        if !keep {
-            return Ok(false);
+            })
+        }),
+        "label" => Box::new(move |i| has_label(&i.config.labels, value)),
+        "before" => {
+            let pivot = pivot()?;
+            Box::new(move |i| i.created < pivot.created)
         }
-    }
-    Ok(true)
+        "since" => {
+            let pivot = pivot()?;
+            Box::new(move |i| i.created > pivot.created)
+        }
+        "until" => {
+            let moment = Until::parse(value)?;
+            Box::new(move |i| moment.is_after(&i.created))
+        }
+        _ => {
+            return Err(Error::invalid(format!("invalid filter '{key}'"))
+                .with_hint("images can be filtered by dangling, reference, label, before, since and until"));
+        }
+    })
 }

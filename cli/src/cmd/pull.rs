@@ -1,6 +1,7 @@
 //! `rrun pull`, and the pull that `run` and `create` do when an image is missing.
 
 use crate::args::{CreateFlags, PullArgs};
+use crate::container::request::namespaces::content_trust;
 use crate::context::Context;
 use crate::render::progress::Bars;
 use images::reference::Reference;
@@ -31,6 +32,7 @@ impl FromStr for Policy {
 }
 
 pub fn run(ctx: &Context, args: &PullArgs) -> Result<i32> {
+    content_trust(args.disable_content_trust)?;
     let reference = Reference::parse(&args.image)?;
     let pulled = fetch(ctx, &reference, args.platform.clone(), args.quiet)?;
     if !args.quiet {
@@ -73,8 +75,11 @@ pub fn ensure(ctx: &Context, flags: &CreateFlags, before: impl FnOnce() -> Resul
     Ok(pulled.image)
 }
 
-/// An image of another platform than the one asked for is not silently run.
-fn matching(image: Image, name: &str, platform: Option<&str>) -> Result<Image> {
+/// An image of another platform than the one asked for is not silently run. The store keeps one platform a name.
+///
+/// # Errors
+/// It is of another one.
+pub(super) fn matching(image: Image, name: &str, platform: Option<&str>) -> Result<Image> {
     let Some(wanted) = platform else { return Ok(image) };
     let have = format!("{}/{}", image.os, image.architecture);
     if have == wanted || wanted.starts_with(&format!("{have}/")) || !wanted.contains('/') && image.os == wanted {

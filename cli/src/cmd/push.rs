@@ -1,6 +1,7 @@
 //! `rrun push`: an image to the registry in its name.
 
 use crate::args::PushArgs;
+use crate::container::request::namespaces::content_trust;
 use crate::context::Context;
 use crate::render::progress::Bars;
 use images::progress::{Progress, Silent};
@@ -9,6 +10,7 @@ use images::registry::push;
 use plan::{Error, Result};
 
 pub fn run(ctx: &Context, args: &PushArgs) -> Result<i32> {
+    content_trust(args.disable_content_trust)?;
     let reference = Reference::parse(&args.image)?;
     let tagged = args.image.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if args.all_tags && tagged {
@@ -32,6 +34,9 @@ pub fn run(ctx: &Context, args: &PushArgs) -> Result<i32> {
     };
     let registries = ctx.registries();
     for r in references {
+        if let Some(image) = store.find(&r.canonical())? {
+            super::pull::matching(image, &args.image, args.platform.as_deref())?;
+        }
         let bars = Bars::new();
         let progress: &dyn Progress = if args.quiet { &Silent } else { &bars };
         let pushed = push(&store, &r, &registries, progress)?;

@@ -16,6 +16,11 @@ pub fn run(ctx: &Context, args: &RmiArgs) -> Result<i32> {
     let user = |image: &str| user_of(&entries, image);
     let mut code = 0;
     for name in &args.images {
+        if args.platform.is_some()
+            && let Some(image) = store.find(name)?
+        {
+            super::pull::matching(image, name, args.platform.as_deref())?;
+        }
         match store.remove(name, args.force, &user) {
             Ok(removed) => {
                 for r in removed {
@@ -75,6 +80,9 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[String]) -> Result<(Ve
     let entries = container::list(ctx)?;
     let before = store.unpacked_bytes()?;
     let mut lines = Vec::new();
+    // What `-a` says as a filter.
+    let all =
+        filters.iter().rev().find_map(|f| f.strip_prefix("dangling=")).map_or(all, |v| !matches!(v, "true" | "1"));
     'images: for image in store.images()? {
         if user_of(&entries, &image.id).is_some() || !(all || image.repo_tags.is_empty()) {
             continue;
@@ -100,9 +108,10 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[String]) -> Result<(Ve
 /// Whether a filter spares an image made at `created`.
 fn keeps(filter: &str, created: &str, labels: &BTreeMap<String, String>) -> Result<bool> {
     let selected = match filter.split_once('=') {
+        Some(("dangling", "true" | "1" | "false" | "0")) => Some(true),
         Some((key, value)) => selects(key, value, created, labels)?,
         None => None,
     };
     let bad = || Error::invalid(format!("invalid filter '{filter}'"));
-    selected.map(|may_go| !may_go).ok_or_else(|| bad().with_hint("prune takes until=, label= and label!="))
+    selected.map(|may_go| !may_go).ok_or_else(|| bad().with_hint("prune takes until=, label=, label!= and dangling="))
 }

@@ -10,6 +10,9 @@ use std::path::Path;
 
 pub fn run(ctx: &Context, args: &SaveArgs) -> Result<i32> {
     let store = ctx.images()?;
+    for (name, image) in args.images.iter().filter_map(|name| Some((name, store.find(name).ok()??))) {
+        super::pull::matching(image, name, args.platform.as_deref())?;
+    }
     let archive = |file: &File| {
         let mut out = BufWriter::with_capacity(256 << 10, file);
         images::archive::save(&store, &args.images, args.format, &mut out)?;

@@ -1,6 +1,7 @@
 //! What clap finds wrong with a command line, in the words and with the exit codes of Docker's client:
 //! 1 for a wrong command or number of arguments, 125 for a wrong flag.
 
+use crate::args::elsewhere;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use plan::Error;
@@ -56,8 +57,33 @@ pub fn error(e: &clap::Error, tree: Command, args: &[String]) -> (Error, u8) {
             _ => None,
         });
     let help = format!("`{path} --help` lists what it takes");
-    let hint = like.map_or(help.clone(), |like| format!("did you mean {like}? {help}"));
+    let hint = match elsewhere(e, &path, args) {
+        Some(reason) => reason.to_string(),
+        None => like.map_or(help.clone(), |like| format!("did you mean {like}? {help}")),
+    };
     (Error::invalid(message).with_hint(hint), code)
+}
+
+/// Why Docker has it and rrun has not.
+fn elsewhere(e: &clap::Error, path: &str, args: &[String]) -> Option<&'static str> {
+    let verb = path.split_once(' ').map_or("", |(_, verb)| verb);
+    if e.kind() == ErrorKind::InvalidSubcommand {
+        let name = text(e, ContextKind::InvalidSubcommand);
+        return elsewhere::verb(format!("{verb} {name}").trim_start());
+    }
+    let given = text(e, ContextKind::InvalidArg);
+    let long = match name(&given) {
+        "-a" if verb.ends_with("pull") => "--all-tags",
+        "-l" if verb.ends_with("rm") => "--link",
+        "-D" => "--debug",
+        "-H" => "--host",
+        "-c" => "--context",
+        "-l" => "--log-level",
+        long => long.split('=').next().unwrap_or(long),
+    };
+    // Before the verb it is one of the client's own.
+    let before = args.iter().take_while(|a| a.starts_with('-')).any(|a| a.starts_with(name(&given)));
+    elsewhere::flag(if before { "" } else { verb }, long)
 }
 
 /// The innermost command that `args` name, and the words that lead to it.

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::render::table::{ago, ellipsis, human_duration, human_size, short_id};
 use crate::render::template::{self, Column, Row};
 use images::store::Image;
-use plan::{Error, Result};
+use plan::Result;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -32,11 +32,7 @@ struct Found {
 pub fn run(ctx: &Context, args: &DfArgs) -> Result<i32> {
     let found = look(ctx)?;
     if args.verbose {
-        if args.format.is_some() {
-            return Err(Error::invalid("the --verbose and --format options cannot be used together")
-                .with_hint("leave one of them away"));
-        }
-        super::super::out(&verbose(&found)?);
+        super::super::out(&verbose(&found, args.format.as_deref())?);
         return Ok(0);
     }
     let used_images: Vec<&str> =
@@ -96,10 +92,10 @@ fn look(ctx: &Context) -> Result<Found> {
     Ok(Found { images, layers, containers, volumes: volumes.collect() })
 }
 
-/// Docker's four tables.
-fn verbose(found: &Found) -> Result<String> {
-    let table = |columns: &[Column], rows: Vec<Value>| -> Result<String> {
-        let rows: Vec<Row> = rows.into_iter().filter_map(|r| r.as_object().cloned()).collect();
+/// Docker's four tables, or a template for all of them at once.
+fn verbose(found: &Found, format: Option<&str>) -> Result<String> {
+    let table = |columns: &[Column], rows: &[Value]| -> Result<String> {
+        let rows: Vec<Row> = rows.iter().filter_map(|r| r.as_object().cloned()).collect();
         template::list(None, columns, &rows)
     };
     let images = found.images.iter().flat_map(|i| {
@@ -119,19 +115,7 @@ fn verbose(found: &Found) -> Result<String> {
             })
         })
     });
-    let images = table(
-        &[
-            ("REPOSITORY", "Repository"),
-            ("TAG", "Tag"),
-            ("IMAGE ID", "ID"),
-            ("CREATED", "CreatedSince"),
-            ("SIZE", "Size"),
-            ("SHARED SIZE", "SharedSize"),
-            ("UNIQUE SIZE", "UniqueSize"),
-            ("CONTAINERS", "Containers"),
-        ],
-        images.collect(),
-    )?;
+    let images: Vec<Value> = images.collect();
     let containers = found.containers.iter().filter_map(|(v, size)| {
         let record = v.record.as_ref()?;
         let command = ellipsis(&record.config.args().join(" "), 20);
@@ -148,6 +132,29 @@ fn verbose(found: &Found) -> Result<String> {
             "Names": v.name,
         }))
     });
+    let containers: Vec<Value> = containers.collect();
+    let volumes = found
+        .volumes
+        .iter()
+        .map(|(v, size, links)| json!({"Name": v.name, "Links": links.to_string(), "Size": human_size(*size)}));
+    let volumes: Vec<Value> = volumes.collect();
+    if let Some(format) = format.filter(|f| !matches!(*f, "" | "table")) {
+        let all = json!({"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []});
+        return template::inspect_one(Some(format), &all);
+    }
+    let images = table(
+        &[
+            ("REPOSITORY", "Repository"),
+            ("TAG", "Tag"),
+            ("IMAGE ID", "ID"),
+            ("CREATED", "CreatedSince"),
+            ("SIZE", "Size"),
+            ("SHARED SIZE", "SharedSize"),
+            ("UNIQUE SIZE", "UniqueSize"),
+            ("CONTAINERS", "Containers"),
+        ],
+        &images,
+    )?;
     let containers = table(
         &[
             ("CONTAINER ID", "ID"),
@@ -159,13 +166,9 @@ fn verbose(found: &Found) -> Result<String> {
             ("STATUS", "Status"),
             ("NAMES", "Names"),
         ],
-        containers.collect(),
+        &containers,
     )?;
-    let volumes = found
-        .volumes
-        .iter()
-        .map(|(v, size, links)| json!({"Name": v.name, "Links": links.to_string(), "Size": human_size(*size)}));
-    let volumes = table(&[("VOLUME NAME", "Name"), ("LINKS", "Links"), ("SIZE", "Size")], volumes.collect())?;
+    let volumes = table(&[("VOLUME NAME", "Name"), ("LINKS", "Links"), ("SIZE", "Size")], &volumes)?;
     Ok(format!(
         "Images space usage:\n\n{images}\nContainers space usage:\n\n{containers}\nLocal Volumes space usage:\n\n{volumes}\n\
          Build cache usage: 0B\n"

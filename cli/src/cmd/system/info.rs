@@ -65,6 +65,13 @@ fn facts(ctx: &Context) -> Result<Value> {
         "MemTotal": memory_of_the_machine(),
         "SecurityOptions": security,
         "DefaultRuntime": "rrun",
+        "Runtimes": { "rrun": {} },
+        "Swarm": { "LocalNodeState": "inactive" },
+        // Containers go on whatever becomes of rrun.
+        "LiveRestoreEnabled": true,
+        "Labels": [],
+        "SystemTime": plan::time::now_rfc3339(),
+        "IPv4Forwarding": !off("/proc/sys/net/ipv4/ip_forward"),
         "DockerRootDir": ctx.root,
         "StateDir": ctx.state,
         "ConfigFile": ctx.config_path,
@@ -79,9 +86,12 @@ fn facts(ctx: &Context) -> Result<Value> {
     }))
 }
 
+fn off(path: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|t| t.trim() == "0")
+}
+
 /// What makes containers work worse than they could.
 fn warnings() -> Vec<String> {
-    let off = |path: &str| std::fs::read_to_string(path).is_ok_and(|t| t.trim() == "0");
     let mut warnings = Vec::new();
     if off("/proc/sys/net/ipv4/ip_forward") {
         warnings.push("WARNING: IPv4 forwarding is off: rrun switches it on with the first bridge network".to_owned());

@@ -6,7 +6,7 @@ pub mod limits;
 pub mod log;
 pub mod mount;
 pub mod mounts;
-mod namespaces;
+pub mod namespaces;
 pub mod network;
 pub mod process;
 pub mod security;

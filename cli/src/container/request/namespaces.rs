@@ -41,6 +41,16 @@ pub fn fill(flags: &CreateFlags, host: &mut HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// # Errors
+/// `--disable-content-trust=false`.
+pub fn content_trust(disabled: bool) -> Result<()> {
+    match disabled {
+        true => Ok(()),
+        false => Err(Error::invalid("--disable-content-trust=false: rrun does not verify signatures")
+            .with_hint("name the image by its digest: IMAGE@sha256:…")),
+    }
+}
+
 /// What Docker knows and rrun does not do, each with its reason.
 ///
 /// # Errors
@@ -80,12 +90,7 @@ pub fn refuse(flags: &RefusedFlags) -> Result<()> {
             "rrun has the driver local alone: mount the file system on the host and use -v",
         );
     }
-    if !flags.disable_content_trust {
-        return refuse(
-            "--disable-content-trust=false: rrun does not verify signatures".into(),
-            "name the image by its digest: IMAGE@sha256:…",
-        );
-    }
+    content_trust(flags.disable_content_trust)?;
     if flags.use_api_socket {
         return refuse("--use-api-socket: rrun has no daemon and no API socket".into(), "leave it out");
     }
