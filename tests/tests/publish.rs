@@ -1,7 +1,7 @@
 //! `-p`: from where a published port is reachable, from where it is not, and who the server sees.
 
 use rrun_tests::Host;
-use rrun_tests::host::{HOST_LAN, HOST_LAN6, NEIGHBOUR, NEIGHBOUR6, env};
+use rrun_tests::host::{HOST_LAN, HOST_LAN6, NEIGHBOUR, NEIGHBOUR6, env, eventually};
 use rrun_tests::kernel::lacks;
 use rrun_tests::peer::{PROGRAM, Server, call, call_inside, call_udp, mount, serve, serve_as};
 
@@ -36,6 +36,23 @@ fn reachable_from_everywhere_with_the_callers_address() {
     assert_eq!(host.ok(&["port", "web", "80"]), "0.0.0.0:8080\n[::]:8080");
     host.ok(&["rm", "-f", "web"]);
     assert_ne!(host.try_neighbour(&call(HOST_LAN, 8080)).code, 0, "gone with the container");
+}
+
+#[test]
+fn of_a_long_range_in_the_foreground_every_port_is_reached() {
+    let host = Host::new();
+    let mount = mount();
+    let range = "9000-9199:1000-1199";
+    let server = [PROGRAM, "tcp", "0.0.0.0", "1199", "last"];
+    let args = [&["run", "--rm", "--name", "web", "-v", &mount, "-p", range, "busybox"][..], &server].concat();
+    let mut foreground = host.command(&args);
+    let mut foreground = foreground.stdout(std::process::Stdio::null()).spawn().expect("rrun run");
+    // What is relayed begins to listen last.
+    for addr in ["127.0.0.1", "::1"] {
+        eventually(addr, || host.try_sh(&call(addr, 9199)).stdout.starts_with("last ").then_some(()));
+    }
+    host.ok(&["rm", "-f", "web"]);
+    foreground.wait().expect("ended");
 }
 
 #[test]

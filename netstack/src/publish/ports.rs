@@ -4,7 +4,7 @@
 use super::lease;
 use super::relay::{Relay, Target};
 use super::socket::Scope;
-use super::{descriptors, relay, reserve};
+use super::{descriptors, reserve};
 use crate::model::{PortBinding, PortSpec, Proto};
 use crate::poll::Interest;
 use ipnetwork::IpNetwork;
@@ -209,26 +209,31 @@ impl Ports {
     /// Relays what DNAT cannot deliver (see [`super::relay`]) to the container's addresses. Called when
     /// the firewall's elements are in place, and again when addresses or ports have changed.
     pub fn serve(&mut self, target: Target) -> Result<()> {
-        self.serve_some(target, usize::MAX)
+        match self.relay_to(target)? {
+            (Some(relay), sockets) => relay.listen(sockets, usize::MAX),
+            (None, _) => Ok(()),
+        }
     }
 
-    /// As [`Ports::serve`], but of many sockets most begin to listen while [`Ports::ready`] is called: a
-    /// container that ends at once need not wait for them.
+    /// As [`Ports::serve`], but of many sockets most begin to listen a little later, while [`Ports::ready`] is
+    /// called: a container that ends at once need not wait for them.
     pub fn begin_to_serve(&mut self, target: Target) -> Result<()> {
-        self.serve_some(target, relay::AT_ONCE)
+        match self.relay_to(target)? {
+            (Some(relay), sockets) => relay.listen_to_some(sockets),
+            (None, _) => Ok(()),
+        }
     }
 
-    fn serve_some(&mut self, target: Target, most: usize) -> Result<()> {
+    fn relay_to(&mut self, target: Target) -> Result<(Option<&mut Relay>, &[Option<HeldSocket>])> {
         match &mut self.relay {
             Some(relay) => relay.retarget(&self.sockets, target),
             None => self.relay = Relay::start(&self.sockets, target)?,
         }
-        if let Some(relay) = &mut self.relay {
-            relay.listen(&self.sockets, most)?;
+        if self.relay.is_some() {
             // Two descriptors a connection. The container has its own limit by now.
             descriptors::raise();
         }
-        Ok(())
+        Ok((self.relay.as_mut(), &self.sockets))
     }
 
     /// What to poll for the relay; `None` when there is nothing to relay.

@@ -70,7 +70,9 @@ const UDP_SESSION: u64 = 4 << 60;
 const KIND: u64 = 0xf << 60;
 
 /// So many sockets begin to listen before the monitor's other work gets its turn: 0.1 ms.
-pub(super) const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 64;
+/// A container that ends sooner is spared the others.
+const REST: Duration = Duration::from_millis(20);
 
 /// How long the listeners are left alone when no connection can be taken.
 const MUTE: Duration = Duration::from_millis(100);
@@ -87,8 +89,10 @@ pub(crate) struct Relay {
     routes: Vec<Route>,
     /// Which held sockets listen by now.
     watched: Vec<bool>,
-    /// Places of those that do not yet.
+    /// Places of those that do not yet…
     waiting: VecDeque<usize>,
+    /// …and until when they are left alone.
+    resting: Option<Instant>,
     tcp: tcp::Connections,
     udp: udp::Sessions,
 }
@@ -106,6 +110,7 @@ impl Relay {
             routes: Vec::new(),
             watched: Vec::new(),
             waiting: VecDeque::new(),
+            resting: None,
             tcp: tcp::Connections::new(),
             udp: udp::Sessions::new(),
         };
@@ -123,6 +128,13 @@ impl Relay {
         self.routes = held.iter().map(|h| h.as_ref().map_or(Route::default(), |h| target.route(h.scope))).collect();
         self.watched.resize(held.len(), false);
         self.waiting = (0..held.len()).filter(|&i| !self.watched[i] && !self.routes[i].is_empty()).collect();
+    }
+
+    /// Begins to listen on a few of the sockets that do not yet; the others follow a little later by
+    /// [`Relay::ready`].
+    pub fn listen_to_some(&mut self, held: &[Option<HeldSocket>]) -> Result<()> {
+        self.resting = Some(Instant::now() + REST);
+        self.listen(held, AT_ONCE)
     }
 
     /// Begins to listen on at most so many of the sockets that do not yet.
@@ -161,18 +173,20 @@ impl Relay {
     pub fn timeout(&self) -> Option<Duration> {
         let now = Instant::now();
         let muted = self.muted.map(|until| until.saturating_duration_since(now));
-        let work = (self.tcp.has_work() || !self.waiting.is_empty()).then_some(Duration::ZERO);
-        [muted, work, self.udp.timeout(now)].into_iter().flatten().min()
+        let work = self.tcp.has_work().then_some(Duration::ZERO);
+        let rest = (!self.waiting.is_empty())
+            .then(|| self.resting.map_or(Duration::ZERO, |until| until.saturating_duration_since(now)));
+        [muted, work, rest, self.udp.timeout(now)].into_iter().flatten().min()
     }
 
     /// Does what can be done without waiting; to be called when the descriptor is readable or the
     /// timeout has passed.
     pub fn ready(&mut self, held: &[Option<HeldSocket>]) {
+        let now = Instant::now();
         // What cannot listen now cannot listen a moment later; the firewall's ports do not depend on it.
-        if self.listen(held, AT_ONCE).is_err() {
+        if self.resting.is_none_or(|until| until <= now) && self.listen(held, AT_ONCE).is_err() {
             self.waiting.clear();
         }
-        let now = Instant::now();
         let mut tokens = Vec::new();
         self.poller.ready(&mut tokens);
         for token in tokens {

@@ -111,6 +111,33 @@ fn what_is_relayed_and_where_to() {
 }
 
 #[test]
+fn of_many_sockets_the_last_listens_a_little_later() {
+    const LENGTH: u16 = 100;
+    let state = std::env::temp_dir().join(format!("rrun-relay-{}-many", std::process::id()));
+    std::fs::create_dir_all(&state).expect("a temporary directory");
+    let spec = PortSpec {
+        host_ip: Some("::1".parse().expect("an address")),
+        host: None,
+        container: (1000, 1000 + LENGTH - 1),
+        proto: Proto::Tcp,
+        iface: None,
+        from: Vec::new(),
+    };
+    let mut ports = reserve(&state, "c", &[spec], None).expect("free ports");
+    ports.begin_to_serve(CONTAINER).expect("relayed");
+    // A block or port by port, in the order of the container's.
+    let last = ports.bindings.last().expect("published").host.1;
+    let connects = || TcpStream::connect(("::1", last)).is_ok();
+    assert!(!connects(), "not yet");
+    assert!(ports.timeout().is_some_and(|t| t <= REST), "it wants to be called");
+    while !connects() {
+        ports.ready();
+    }
+    assert_eq!(ports.timeout(), None, "all of them listen");
+    std::fs::remove_dir_all(&state).expect("removed");
+}
+
+#[test]
 fn twenty_megabytes_both_ways_at_once() {
     const SIZE: usize = 20 << 20;
     let (listener, container_port) = server();
