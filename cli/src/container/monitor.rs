@@ -69,6 +69,9 @@ pub fn main(ctx: &Context, record: &Record, order: Order) -> i32 {
 
 fn live(ctx: &Context, record: &Record, order: Order) -> Result<()> {
     let Order { report, lock, attached, asked, take_over, cgroups } = order;
+    if let Some(command) = &asked.netns {
+        exec::netns::ask(command);
+    }
     let title = CString::new(format!("rrun monitor {}", record.id)).ok();
     let begun = seal::protect(title).and_then(|()| match take_over {
         true => takeover::begin(ctx, record.clone(), cgroups),
