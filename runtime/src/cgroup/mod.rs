@@ -145,12 +145,22 @@ fn below(seat: &Path, group: &Path) -> Option<PathBuf> {
     Some(seat[at + group.len()..].iter().collect())
 }
 
-/// Moves the calling process, which must be single-threaded and freshly cloned, into v1 groups.
-pub fn enter(dirs: &[PathBuf]) -> Result<()> {
-    for dir in dirs {
-        let tasks = dir.join("tasks");
-        let entered = rustix::fs::open(&tasks, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|fd| rustix::io::write(fd, b"0"));
+/// Opens the doors of v1 groups for a process that will enter by them: half the work of it.
+///
+/// # Errors
+/// Of open(2).
+pub fn open_doors(dirs: &[PathBuf]) -> rustix::io::Result<Vec<OwnedFd>> {
+    dirs.iter().map(|dir| open_file(&dir.join("tasks"))).collect()
+}
+
+/// Moves the calling process, which must be single-threaded and freshly cloned, into v1 groups, by their `doors` if
+/// somebody has opened those.
+pub fn enter(dirs: &[PathBuf], doors: &[OwnedFd]) -> Result<()> {
+    for (i, dir) in dirs.iter().enumerate() {
+        let entered = match doors.get(i) {
+            Some(door) => rustix::io::write(door, b"0"),
+            None => open_file(&dir.join("tasks")).and_then(|door| rustix::io::write(door, b"0")),
+        };
         entered.map_err(|e| {
             let error = Error::os(format!("join cgroup {}", dir.display()), e.raw_os_error());
             match e {

@@ -28,8 +28,8 @@ pub fn birthplace(layout: &Layout) -> Option<OwnedFd> {
 pub fn settle(layout: &Layout) {
     for hierarchy in &layout.v1 {
         let dir = [hierarchy.root.join(PATH)];
-        if enter(&dir).is_err() && make_v1(hierarchy, Path::new(PATH)).is_ok() {
-            let _ = enter(&dir);
+        if enter(&dir, &[]).is_err() && make_v1(hierarchy, Path::new(PATH)).is_ok() {
+            let _ = enter(&dir, &[]);
         }
     }
 }

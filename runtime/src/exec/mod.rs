@@ -169,7 +169,13 @@ pub fn start(
         Err(e) => return Err(starting.undo.after(e)),
     }
     if plan.steps.contains(&Step::AwaitCgroup) {
-        starting.say(init::CGROUP_READY);
+        let dirs = plan.steps.iter().find_map(|s| match s {
+            Step::JoinCgroup { dirs } => Some(dirs.as_slice()),
+            _ => None,
+        });
+        // It can open them itself, and has the words if it cannot.
+        let doors = cgroup::open_doors(dirs.filter(|d| d.len() <= fdpass::MAX_FDS).unwrap_or_default());
+        starting.say(init::CGROUP_READY, &doors.unwrap_or_default());
     }
     Ok(Starting { lacking, ..starting })
 }
@@ -248,7 +254,7 @@ impl Launch<'_> {
         let first = index + steps[index..].iter().take_while(|s| s.site() == Site::Host).count();
         let begin = journal.now();
         let group = cgroup.as_deref().map(cgroup::open_unified).transpose()?;
-        let (go_read, go) = pipe()?;
+        let (go_child, go) = fdpass::socketpair().map_err(|e| Error::os("make a socket pair", e.raw_os_error()))?;
         let (report, report_write) = pipe()?;
         let (stdio, terminal) = match io {
             Io::Pipes { stdin, stdout, stderr } => (Stdio::Pipes([stdin, stdout, stderr]), None),
@@ -260,7 +266,7 @@ impl Launch<'_> {
         };
         let reporter = Reporter::new(report_write, journal);
         let child =
-            Child { steps, first, process: self.process, filter: self.filter, stdio, go: go_read, target: self.target };
+            Child { steps, first, process: self.process, filter: self.filter, stdio, go: go_child, target: self.target };
         let ahead = self.netns.filter(|_| kinds.contains(&Ns::Net));
         let made = kinds.iter().filter(|ns| ahead.is_none() || **ns != Ns::Net);
         let flags = made.fold(0, |bits, ns| bits | clone_flag(*ns));
@@ -409,14 +415,15 @@ impl Starting {
     }
 
     /// A child that failed has closed its end already; why, its report says.
-    fn say(&self, what: u8) {
-        let _ = rustix::io::write(&self.go, &[what]);
+    fn say(&self, what: u8, doors: &[OwnedFd]) {
+        let doors: Vec<BorrowedFd<'_>> = doors.iter().map(AsFd::as_fd).collect();
+        let _ = fdpass::send(&self.go, &[what], &doors);
     }
 
     /// The host's side is ready: waits until the program runs, doing `meanwhile` what it need not wait for. On an
     /// error everything is undone.
     pub fn go(self, journal: &mut Journal, meanwhile: impl FnOnce() -> Result<()>) -> Result<Running> {
-        self.say(init::NETWORK_READY);
+        self.say(init::NETWORK_READY, &[]);
         if let Err(e) = meanwhile() {
             return Err(self.undo.after(e));
         }

@@ -15,6 +15,7 @@ use crate::exec::report::Reporter;
 use crate::rootfs::{self, Rootfs};
 use crate::spec::{Process, User};
 use crate::step::{Handle, Step};
+use crate::sys::fdpass;
 use crate::sys::spawn::exit_now;
 use crate::sys::{process as sys_process, security};
 use crate::sysctl;
@@ -43,7 +44,8 @@ pub(crate) struct Child<'a> {
     /// The compiled system call filter, if the plan has one.
     pub(crate) filter: &'a [libc::sock_filter],
     pub(crate) stdio: Stdio,
-    /// Here the host says when it is ready: one byte each for the cgroup, if that is awaited, and the network.
+    /// Here the host says when it is ready: one byte each for the cgroup, if that is awaited, with the doors of its
+    /// v1 groups, and the network.
     pub(crate) go: OwnedFd,
     /// The process whose namespaces to join.
     pub(crate) target: Option<OwnedFd>,
@@ -54,7 +56,7 @@ pub(crate) const NETWORK_READY: u8 = b'n';
 
 /// Walks the steps; reports; never returns.
 pub(crate) fn run(child: Child<'_>, mut reporter: Reporter) -> ! {
-    let mut state = State { child, rootfs: Rootfs::default(), ids: Ids::default(), console: None, proc: None };
+    let mut state = State { child, rootfs: Rootfs::default(), ids: Ids::default(), console: None, proc: None, doors: Vec::new() };
     let steps = state.child.steps;
     for (index, step) in steps.iter().enumerate().skip(state.child.first) {
         let begin = reporter.now();
@@ -86,6 +88,8 @@ struct State<'a> {
     proc: Option<OwnedFd>,
     /// The container's side of its terminal.
     console: Option<OwnedFd>,
+    /// Of the v1 groups to enter.
+    doors: Vec<OwnedFd>,
 }
 
 impl State<'_> {
@@ -100,7 +104,7 @@ impl State<'_> {
                 }
                 shed_inheritance()
             }
-            Step::JoinCgroup { dirs } => cgroup::enter(dirs),
+            Step::JoinCgroup { dirs } => cgroup::enter(dirs, &std::mem::take(&mut self.doors)),
             Step::JoinNamespaces { handles } => self.join(handles),
             Step::UnshareCgroup => sys_process::unshare(UnshareFlags::NEWCGROUP)
                 .map_err(|e| Error::os("make a cgroup namespace", e.raw_os_error())),
@@ -169,10 +173,12 @@ impl State<'_> {
         }
     }
 
-    fn await_host(&self, what: u8) -> Result<()> {
+    fn await_host(&mut self, what: u8) -> Result<()> {
         let mut byte = [0u8; 1];
-        let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.child.go, &mut byte));
-        match read.map_err(|e| Error::os("wait for the monitor", e.raw_os_error()))? {
+        let (n, fds) = fdpass::recv(&self.child.go, &mut byte)
+            .map_err(|e| Error::os("wait for the monitor", e.raw_os_error()))?;
+        self.doors.extend(fds);
+        match n {
             1 if byte[0] == what => Ok(()),
             _ => Err(Error::system("the monitor ended before the container was ready")),
         }
