@@ -265,8 +265,15 @@ impl Launch<'_> {
             }
         };
         let reporter = Reporter::new(report_write, journal);
-        let child =
-            Child { steps, first, process: self.process, filter: self.filter, stdio, go: go_child, target: self.target };
+        let child = Child {
+            steps,
+            first,
+            process: self.process,
+            filter: self.filter,
+            stdio,
+            go: go_child,
+            target: self.target,
+        };
         let ahead = self.netns.filter(|_| kinds.contains(&Ns::Net));
         let made = kinds.iter().filter(|ns| ahead.is_none() || **ns != Ns::Net);
         let flags = made.fold(0, |bits, ns| bits | clone_flag(*ns));

@@ -56,7 +56,8 @@ pub(crate) const NETWORK_READY: u8 = b'n';
 
 /// Walks the steps; reports; never returns.
 pub(crate) fn run(child: Child<'_>, mut reporter: Reporter) -> ! {
-    let mut state = State { child, rootfs: Rootfs::default(), ids: Ids::default(), console: None, proc: None, doors: Vec::new() };
+    let mut state =
+        State { child, rootfs: Rootfs::default(), ids: Ids::default(), console: None, proc: None, doors: Vec::new() };
     let steps = state.child.steps;
     for (index, step) in steps.iter().enumerate().skip(state.child.first) {
         let begin = reporter.now();
@@ -175,8 +176,8 @@ impl State<'_> {
 
     fn await_host(&mut self, what: u8) -> Result<()> {
         let mut byte = [0u8; 1];
-        let (n, fds) = fdpass::recv(&self.child.go, &mut byte)
-            .map_err(|e| Error::os("wait for the monitor", e.raw_os_error()))?;
+        let (n, fds) =
+            fdpass::recv(&self.child.go, &mut byte).map_err(|e| Error::os("wait for the monitor", e.raw_os_error()))?;
         self.doors.extend(fds);
         match n {
             1 if byte[0] == what => Ok(()),
