@@ -79,7 +79,7 @@ fn what_docker_has_and_rrun_has_not_is_told_with_the_reason() {
         assert!(said.lines().any(|l| l.starts_with("hint: ") && l.contains(reason)), "{line:?}: {said}");
     }
     // What is no more than a typing mistake is not taken for it.
-    assert!(host.fails(1, &["imagess"]).contains("did you mean stats"));
+    assert!(host.fails(1, &["imagess"]).contains("did you mean image"));
     assert!(host.ok(&["--help"]).contains("COMPATIBILITY.md"));
     assert_eq!(host.ok(&["-v"]), host.ok(&["--version"]));
 }
