@@ -84,7 +84,9 @@ pub fn render(steps: &[Spoken]) -> String {
         }
         if let Some(sh) = &s.shell {
             for l in sh.lines() {
-                let _ = writeln!(out, "     $ {l}");
+                // The shell's second prompt, for the lines of a loop.
+                let prompt = if l.starts_with(' ') || l == "done" { '>' } else { '$' };
+                let _ = writeln!(out, "     {prompt} {l}");
             }
         }
         let _ = writeln!(out, "     undo: {}", s.undo);

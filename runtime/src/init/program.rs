@@ -89,6 +89,7 @@ fn unusable(name: &str, e: Errno) -> Error {
     match e {
         Errno::ACCESS => error.with_hint("the file is not executable for this user: chmod +x it in the image"),
         Errno::NOENT => error.with_hint("the image has no such file"),
+        Errno::ISDIR => error.with_hint("name a program: what comes after the image's name is the command"),
         _ => error,
     }
 }

@@ -6,6 +6,7 @@
 use super::words::ns_name;
 use super::{Change, Handle, Propagation, Step};
 use crate::apparmor;
+use crate::cgroup::Setting;
 use crate::planner::options;
 use crate::spec::defaults::{DEVICE_LINKS, DEVICES};
 use crate::spec::{Caps, Device, User};
@@ -17,9 +18,8 @@ pub(super) fn shell(step: &Step) -> Option<String> {
     let lines = match step {
         Step::LoadAppArmor { .. } => vec![apparmor::load_command()],
         Step::CreateCgroup { dirs, settings, .. } => {
-            let dirs: Vec<String> = dirs.iter().map(q).collect();
-            let mut lines = vec![format!("mkdir -p {}", dirs.join(" "))];
-            lines.extend(settings.iter().map(|s| format!("echo {} > {}", q(&s.value), q(&s.file))));
+            let mut lines = vec![make(dirs)];
+            lines.extend(settings.chunk_by(|a, b| a.file == b.file).map(write));
             lines
         }
         Step::CloneNamespaces { kinds, cgroup } => {
@@ -195,6 +195,38 @@ fn setpriv(caps: &Caps) -> String {
 fn for_each(paths: &[PathBuf], body: &str) -> String {
     let words: Vec<String> = paths.iter().map(|p| rooted(p)).collect();
     format!("for p in {}; do\n  {body}\ndone", words.join(" "))
+}
+
+/// Directories that differ in one component, as a container's groups do in the hierarchies of v1, are made
+/// in a loop over it: a hash in a path is read once.
+fn make(dirs: &[PathBuf]) -> String {
+    let all = || format!("mkdir -p {}", dirs.iter().map(q).collect::<Vec<_>>().join(" "));
+    let [first, second, ..] = dirs else { return all() };
+    let parts = |dir: &PathBuf| dir.iter().map(OsStr::to_os_string).collect::<Vec<_>>();
+    let (first, second) = (parts(first), parts(second));
+    let Some(at) = first.iter().zip(&second).position(|(a, b)| a != b) else { return all() };
+    let (before, after): (PathBuf, PathBuf) = (first[..at].iter().collect(), first[at + 1..].iter().collect());
+    let mut words = Vec::new();
+    for dir in dirs {
+        let parts = parts(dir);
+        match parts.get(at) {
+            Some(word) if before.join(word).join(&after) == *dir => words.push(q(word)),
+            _ => return all(),
+        }
+    }
+    format!("for h in {}; do\n  mkdir -p {}/$h/{}\ndone", words.join(" "), q(&before), q(&after))
+}
+
+/// The values of one file, in their order.
+fn write(settings: &[Setting]) -> String {
+    let file = q(&settings[0].file);
+    match settings {
+        [one] => format!("echo {} > {file}", q(&one.value)),
+        _ => {
+            let values: Vec<String> = settings.iter().map(|s| q(&s.value)).collect();
+            format!("for v in {}; do\n  echo \"$v\" > {file}\ndone", values.join(" "))
+        }
+    }
 }
 
 /// `"$root"/proc`: inside the new root until pivot_root.
