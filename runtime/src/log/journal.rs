@@ -178,7 +178,7 @@ impl Journal {
             let left = until.saturating_duration_since(Instant::now());
             let Some(socket) = self.waits_for().filter(|_| !left.is_zero()) else { break };
             poll.clear();
-            poll.watch(&socket, crate::sys::poll::WRITE);
+            poll.watch(socket, crate::sys::poll::WRITE);
             if poll.wait(Some(left)).is_err() {
                 break;
             }

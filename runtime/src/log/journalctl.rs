@@ -166,7 +166,7 @@ impl Reading<'_> {
         let mut block = vec![0; 64 << 10];
         let (mut ended, mut asked) = (false, Instant::now());
         let mut alive = is_alive();
-        while alive && !self.done && !self.until.is_some_and(|u| Timestamp::now() > u) {
+        while alive && !self.done && self.until.is_none_or(|u| Timestamp::now() <= u) {
             poll.clear();
             poll.watch(&out, READ);
             if let Some(process) = wake {
@@ -174,7 +174,7 @@ impl Reading<'_> {
             }
             let interval = if ended { LOOK_CLOSELY } else { LOOK };
             poll.wait(Some(interval)).map_err(|e| Error::os("wait for the journal", e.raw_os_error()))?;
-            if poll.events(&out.as_fd()) != 0 {
+            if poll.events(out.as_fd()) != 0 {
                 match out.read(&mut block).doing(|| "read the journal")? {
                     // It has ended: what it missed is read when the container has.
                     0 => std::thread::sleep(interval),
@@ -188,7 +188,7 @@ impl Reading<'_> {
                 }
                 self.done |= sink.caught_up()?.is_break();
             }
-            if wake.is_some_and(|process| poll.events(&process) != 0) {
+            if wake.is_some_and(|process| poll.events(process) != 0) {
                 (*wake, ended) = (None, true);
             }
             if ended || asked.elapsed() >= LOOK {

@@ -229,7 +229,7 @@ impl Watch<'_> {
             }
             self.clients.watch(&mut poll);
             if let Some(busy) = self.log.as_ref().and_then(log::Writer::waits_for) {
-                poll.watch(&busy, WRITE);
+                poll.watch(busy, WRITE);
             }
             fds.clear();
             self.service.fds(&mut fds);
