@@ -367,10 +367,10 @@ fn a_vlan_that_the_kernel_cannot_is_told_at_create() {
 
 #[test]
 fn a_bridge_may_belong_to_a_vrf() {
-    let host = Host::new();
+    let host = Host::new().with_lan();
     let e = host.refuses(&["network", "create", "-o", "vrf=blue", "v"]);
     assert!(e.contains("VRF blue of network v does not exist") && e.contains("hint:"), "{e}");
-    assert_eq!(host.ip("link").as_array().map(Vec::len), Some(1), "no bridge is left");
+    assert_eq!(host.ip("link").as_array().map(Vec::len), Some(2), "no bridge is left");
     if kernel::lacks(&["vrf"]) {
         return;
     }
@@ -381,6 +381,24 @@ fn a_bridge_may_belong_to_a_vrf() {
     let web = serve(&host, &["--network", "net"], 80, "web");
     assert_eq!(call_in(&host, "net", "10.9.0.2", "80"), 0);
     host.ok(&["rm", "-f", &web]);
+
+    // Published ports: the command says what hides them, and with the two routes that it names they are there.
+    let server = ["--network", "net", "--name", "web", "-v", &mount(), "busybox", PROGRAM, "tcp", "::", "80", "web"];
+    let ran = host.rrun(&[&["run", "-d", "-p", "8080:80"], &server[..]].concat()).expect(0);
+    assert!(ran.stderr.contains("VRF blue hides 10.9.0.0/24 fd00:9::/64"), "{}", ran.stderr);
+    assert_ne!(host.try_neighbour(&call(HOST_LAN, 8080)).code, 0);
+    for subnet in ["10.9.0.0/24", "fd00:9::/64"] {
+        let way_in = format!("ip route add {subnet} dev {bridge}");
+        assert!(ran.stderr.contains(&format!("`{way_in}`")), "{}", ran.stderr);
+        host.sh(&way_in);
+    }
+    assert!(ran.stderr.contains("`ip route add SUBNET dev INTERFACE vrf blue`"), "{}", ran.stderr);
+    host.sh("ip route add 198.51.100.0/24 dev lan0 vrf blue; ip route add 2001:db8:51::/64 dev lan0 vrf blue");
+    assert_eq!(host.neighbour(&call(HOST_LAN, 8080)), format!("web {NEIGHBOUR}"));
+    assert_eq!(host.neighbour(&call(HOST_LAN6, 8080)), format!("web {NEIGHBOUR6}"));
+    assert!(!host.rrun(&["port", "add", "web", "8081:80"]).expect(0).stderr.contains("hides"), "nothing is hidden now");
+    assert_eq!(host.neighbour(&call(HOST_LAN, 8081)), format!("web {NEIGHBOUR}"));
+    host.ok(&["rm", "-f", "web"]);
     host.ok(&["network", "rm", "net"]);
     host.sh("ip link del blue");
 }

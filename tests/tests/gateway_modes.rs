@@ -220,12 +220,17 @@ fn a_flushed_table_comes_back_with_its_modes() {
 
 #[test]
 fn the_firewall_needs_no_names_of_protocols() {
-    let host = Host::bare();
+    let host = Host::new();
     // As on a host without the package netbase.
     if host.try_sh("test -e /etc/protocols").code == 0 {
         host.sh("mount --bind /dev/null /etc/protocols");
     }
     host.ok(&["network", "create", "-o", "gateway_mode_ipv4=routed", "net"]);
     assert_eq!(host.try_sh("nft list set inet rrun routed4 | grep -c 172.18.0.0/24").stdout, "1\n");
+    // There nft lists published ports by numbers, and they are no strangers for that.
+    for port in ["8080:80", "8081:81/udp", "8082:82/sctp"] {
+        host.ok(&["run", "-d", "-p", port, "busybox", "sleep", "1000"]);
+    }
+    assert_eq!(host.ok(&["network", "check"]), "");
     host.try_sh("umount /etc/protocols");
 }

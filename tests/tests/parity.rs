@@ -99,7 +99,7 @@ fn reload_puts_everything_back() {
     serve(&host, &["--name", "web", "-p", "8080:80"], 80, "web");
     let works = || host.try_neighbour(&call(HOST_LAN, 8080)).stdout.trim() == format!("web {NEIGHBOUR}");
     assert_eq!(host.ok(&["network", "reload"]), "", "nothing to do");
-    host.sh("nft delete element inet rrun publish4_any '{ tcp . 8080 }'");
+    host.sh("nft delete element inet rrun publish4_any '{ 6 . 8080 }'");
     assert!(!works());
     let ran = host.rrun(&["network", "reload", "web"]).expect(0);
     assert!(format!("{}{}", ran.stdout, ran.stderr).contains("container web"), "{}{}", ran.stdout, ran.stderr);

@@ -25,6 +25,7 @@ fn text(error: &Error) -> String {
 fn remedy(errno: Option<i32>) -> Option<&'static str> {
     Some(match errno? {
         libc::ENOENT | libc::ENOTDIR => "check the path: `ls -ld` on it and its parents shows where it ends",
+        libc::EISDIR => "name a file: that is a directory",
         libc::EACCES | libc::EPERM => "run as root with full capabilities: `capsh --print` shows what this shell lacks",
         libc::ENOSPC | libc::EDQUOT => {
             "free some space: `df -h` and `df -i` show which disk is full; `rrun rm` and `rrun rmi` work on a full one"

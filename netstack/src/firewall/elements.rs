@@ -302,10 +302,11 @@ impl Value {
             Field::Addr4 => Value::V4(text.parse().ok()?),
             Field::Addr6 => Value::V6(text.parse().ok()?),
             Field::Net => Value::Net(text.parse().ok()?),
+            // nft lists numbers where the host has no /etc/protocols.
             Field::Proto => Value::Proto(match text {
-                "tcp" => Proto::Tcp,
-                "udp" => Proto::Udp,
-                "sctp" => Proto::Sctp,
+                "tcp" | "6" => Proto::Tcp,
+                "udp" | "17" => Proto::Udp,
+                "sctp" | "132" => Proto::Sctp,
                 _ => return None,
             }),
             Field::Port => Value::Port(text.parse().ok()?),
@@ -474,6 +475,10 @@ mod tests {
             .chain(Element::published(&binding("10.0.0.1", (1, 2), (3, 4)), "172.17.0.2".parse().unwrap()))
         {
             assert_eq!(Element::parse(e.set(), &e.to_string()).unwrap(), e);
+        }
+        let parse = |proto: &str| Element::parse("publish4_any", &format!("{proto} . 80 : 10.0.0.2")).unwrap();
+        for (number, name) in [("6", "tcp"), ("17", "udp"), ("132", "sctp")] {
+            assert_eq!(parse(number), parse(name));
         }
         for (set, text) in [
             ("nosuch", "1"),

@@ -14,6 +14,7 @@ pub mod options;
 mod plan;
 mod ports;
 mod request;
+mod vrf;
 
 pub(crate) use request::link_local;
 

@@ -2,7 +2,7 @@
 
 use super::doors::Doors;
 use super::request::{self, Mode, SandboxRequest};
-use super::{Files, Own, SandboxPlan, compose, endpoint};
+use super::{Files, Own, SandboxPlan, compose, endpoint, vrf};
 use crate::driver::bridge::any_publishing_endpoint;
 use crate::driver::{Facts, bridge, vlan};
 use crate::files::{self, Resolver};
@@ -29,7 +29,7 @@ impl Netstack {
         if request.host_network || request.endpoints.is_empty() {
             return Ok(self.trivial(request));
         }
-        let route = Socket::route()?;
+        let mut route = Socket::route()?;
         let mut nft = None;
         let mut warnings = Vec::new();
         let mut networks: Vec<(Network, Facts)> = Vec::new();
@@ -71,6 +71,9 @@ impl Netstack {
         steps.extend(self.config.host_names.then_some(Step::ExportNames));
         let mut plan = SandboxPlan::of_steps(self, request, steps);
         warnings.extend(ports.iter().flat_map(|p| p.warnings.clone()));
+        for (network, _) in networks.iter().filter(|_| ports.is_some()) {
+            warnings.extend(vrf::hidden(network, &mut route));
+        }
         if bindings.is_empty() && !request.ports.is_empty() {
             warnings.extend(endpoints.iter().find_map(why_unpublished));
         }

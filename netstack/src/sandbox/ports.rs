@@ -5,7 +5,7 @@
 
 use super::doors::Doors;
 use super::plan::why_unpublished;
-use super::{Published, Sandbox};
+use super::{Published, Sandbox, vrf};
 use crate::driver::bridge;
 use crate::firewall::{self, Element};
 use crate::model::{PortBinding, PortSpec};
@@ -83,7 +83,8 @@ impl Sandbox {
             let waiting = self.endpoints.iter().find_map(why_unpublished);
             return Ok(Joining { specs, ports: None, elements: Vec::new(), waiting });
         };
-        let default = self.netstack.default_bind(&self.netstack.network(&through.network_id)?);
+        let network = self.netstack.network(&through.network_id)?;
+        let default = self.netstack.default_bind(&network);
         let (state, id) = (&self.netstack.state, &self.request.container_id);
         let (on_host, routed) = Doors::of(&self.endpoints).split(&specs, default)?;
         let mut ports = match &self.ports {
@@ -91,6 +92,7 @@ impl Sandbox {
             None => publish::reserve(state, id, &on_host, default)?,
         };
         ports.bindings.extend(routed);
+        ports.warnings.extend(Socket::route().ok().and_then(|mut route| vrf::hidden(&network, &mut route)));
         let elements = bridge::published(&self.endpoints, &ports.bindings);
         Ok(Joining { specs, ports: Some(ports), elements, waiting: None })
     }
