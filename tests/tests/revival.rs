@@ -302,11 +302,31 @@ fn a_monitor_told_to_end_stops_its_container_without_another_start() {
     up(&host, "cc", 2);
 }
 
+/// What the unit says when the machine goes down: everybody ends as by `stop`, and nobody has been stopped.
+#[test]
+fn all_go_down_together_and_come_up_by_their_policy() {
+    let host = Host::new();
+    run(&host, "keeps", &["--restart", "unless-stopped"], WAITS);
+    run(&host, "once", &[], WAITS);
+    run(&host, "gone", &["--rm"], WAITS);
+    run(&host, "ended", &["--restart", "always"], WAITS);
+    host.ok(&["stop", "-t", "0", "ended"]);
+    let mut down: Vec<String> = host.ok(&["boot", "--down"]).lines().map(str::to_string).collect();
+    down.sort();
+    assert_eq!(down, ["gone", "keeps", "once"]);
+    assert_eq!(host.ok(&["ps", "-q"]), "", "it waits for the last");
+    assert_eq!(host.ok(&["boot", "--down"]), "");
+    let mut up: Vec<String> = host.ok(&["boot"]).lines().map(str::to_string).collect();
+    up.sort();
+    assert!(up.contains(&"keeps".to_string()) && !up.contains(&"once".to_string()), "{up:?}");
+}
+
 #[test]
 fn the_unit_calls_what_is_there() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/dist/rrun.service");
     let text = fs::read_to_string(unit).expect("the unit");
     assert!(text.contains("ExecStart=/usr/bin/rrun boot\n"), "{text}");
+    assert!(text.contains("ExecStop=/usr/bin/rrun boot --down\n"), "monitors are in no unit: {text}");
     if std::process::Command::new("systemd-analyze").arg("--version").output().is_ok_and(|o| o.status.success()) {
         let host = Host::bare();
         // The binary that the unit names is where the package puts it.

@@ -119,6 +119,14 @@ enum FastVerb {
     Run(Box<RunArgs>),
 }
 
+#[derive(Debug, Args)]
+pub struct BootArgs {
+    /// Stop every container instead, because the machine goes down: what runs now and has a restart policy
+    /// runs again after the next boot
+    #[arg(long)]
+    pub down: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     #[command(flatten)]
@@ -157,7 +165,7 @@ pub enum Command {
     #[command(subcommand)]
     Network(NetworkCommand),
     /// Start what has to run after a boot, by its restart policy
-    Boot,
+    Boot(BootArgs),
     /// Manage what rrun keeps: room, remains, soundness
     #[command(subcommand)]
     System(SystemCommand),

@@ -1,17 +1,47 @@
-//! `rrun boot`: what a service manager calls once the machine is up.
+//! `rrun boot`: what a service manager calls once the machine is up, and `--down` before it goes down.
 
+use crate::args::BootArgs;
 use crate::container::lock::Lock;
 use crate::container::start::{self, Start};
 use crate::container::{self, Entry, Record, life};
 use crate::context::Context;
 use crate::render;
 use plan::Result;
-use runtime::state::Status;
+use runtime::state::{self, Status};
+use std::time::Duration;
 
 /// Containers that join another's namespaces come after it: so many rounds are tried.
 const ROUNDS: usize = 8;
 
-pub fn run(ctx: &Context) -> Result<i32> {
+/// How often `down` looks whether they have ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+pub fn run(ctx: &Context, args: &BootArgs) -> Result<i32> {
+    if args.down { down(ctx) } else { up(ctx) }
+}
+
+/// Monitors are in a control group of their own, so a service manager that ends its units ends none of them. Each
+/// is told here, all at once, and takes the time that its container is granted.
+fn down(ctx: &Context) -> Result<i32> {
+    let mut told = Vec::new();
+    for entry in container::list(ctx)? {
+        let Entry::Container(record) = entry else { continue };
+        let state = life::state(ctx, &record.id)?;
+        if matches!(state.status, Status::Running | Status::Restarting) && state::monitor_alive(&state) {
+            state::signal_monitor(&state, libc::SIGTERM)?;
+            told.push((record, state));
+        }
+    }
+    for (record, state) in told {
+        while state::monitor_alive(&state) {
+            std::thread::sleep(LOOK);
+        }
+        super::out(&format!("{}\n", record.name));
+    }
+    Ok(0)
+}
+
+fn up(ctx: &Context) -> Result<i32> {
     let mut waiting: Vec<Record> = Vec::new();
     for entry in container::list(ctx)? {
         match entry {

@@ -77,7 +77,7 @@ pub fn dispatch(global: &Global, command: Command) -> Result<i32> {
     }
     match command {
         Command::Verb(verb) => container(&ctx, &verb),
-        Command::Boot => boot::run(&ctx),
+        Command::Boot(args) => boot::run(&ctx, &args),
         Command::Ps(args) => ps::run(&ctx, &args),
         Command::Inspect(args) => inspect::run(&ctx, &args),
         Command::Events(args) => events::run(&ctx, &args),
