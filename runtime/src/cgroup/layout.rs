@@ -32,10 +32,17 @@ pub struct Unified {
 }
 
 impl Layout {
-    /// Reads the mount table.
+    /// Looks where the hierarchies usually are, and else into the mount table: the kernel takes 80 µs to write that,
+    /// even where little is mounted.
     pub fn observe() -> Result<Layout> {
-        let table = procfs::text("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
-        let mut layout = Layout::parse(&table);
+        let own = procfs::text("/proc/self/cgroup").unwrap_or_default();
+        let mut layout = match Layout::usual(&own, magic) {
+            Some(layout) => layout,
+            None => {
+                let table = procfs::text("/proc/self/mountinfo").doing(|| "read /proc/self/mountinfo")?;
+                Layout::parse(&table)
+            }
+        };
         for h in &mut layout.v1 {
             h.swap = h.controllers.iter().any(|c| c == "memory") && h.root.join("memory.memsw.limit_in_bytes").exists();
         }
@@ -48,6 +55,38 @@ impl Layout {
                 .with_hint("mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
         }
         Ok(layout)
+    }
+
+    /// Each hierarchy of a `/proc/self/cgroup` text in its usual place; `None` if one is not there. `magic` tells what is
+    /// mounted in a place.
+    fn usual(own: &str, magic: impl Fn(&Path) -> Option<u64>) -> Option<Layout> {
+        const ROOT: &str = "/sys/fs/cgroup";
+        let mut layout = Layout::default();
+        if own.is_empty() {
+            return None;
+        }
+        for line in own.lines() {
+            // 4:cpu,cpuacct:/user.slice   1:name=systemd:/   0::/
+            let names = line.split(':').nth(1)?;
+            let (place, kind) = match names {
+                "" if own.lines().count() == 1 => (PathBuf::from(ROOT), CGROUP2),
+                "" => (Path::new(ROOT).join("unified"), CGROUP2),
+                _ => (Path::new(ROOT).join(names.strip_prefix("name=").unwrap_or(names)), CGROUP),
+            };
+            if magic(&place)? != kind {
+                return None;
+            }
+            match kind {
+                CGROUP2 => layout.unified = Some(Unified { root: place, controllers: Vec::new() }),
+                _ => {
+                    let controllers = names.split(',').filter(|o| is_controller(o)).map(str::to_string).collect();
+                    layout.v1.push(Hierarchy { controllers, root: place, swap: false });
+                }
+            }
+        }
+        // In the order in which they were made, as mount tables have them.
+        layout.v1.reverse();
+        Some(layout)
     }
 
     /// The mounts in a `mountinfo` text; the first mount of a hierarchy counts.
@@ -110,6 +149,14 @@ impl Layout {
     pub fn version(&self) -> &'static str {
         if self.is_v2() { "2" } else { "1" }
     }
+}
+
+/// What statfs(2) calls the file systems of v1 and v2 (linux/magic.h).
+const CGROUP: u64 = 0x27_e0eb;
+const CGROUP2: u64 = 0x6367_7270;
+
+fn magic(place: &Path) -> Option<u64> {
+    rustix::fs::statfs(place).ok().map(|found| found.f_type as u64)
 }
 
 /// Mount options of a v1 hierarchy that are no controllers.
@@ -214,6 +261,28 @@ mod tests {
         let l = Layout::parse(line);
         assert!(l.is_v2());
         assert_eq!(l.version(), "2");
+    }
+
+    #[test]
+    fn usual_places_say_what_the_mount_table_says() {
+        let own = "12:memory:/a\n3:cpu,cpuacct:/\n1:name=systemd:/user.slice\n0::/user.slice\n";
+        let places = |place: &Path| match place.to_str()? {
+            "/sys/fs/cgroup/unified" => Some(CGROUP2),
+            "/sys/fs/cgroup/memory" | "/sys/fs/cgroup/cpu,cpuacct" | "/sys/fs/cgroup/systemd" => Some(CGROUP),
+            "/sys/fs/cgroup" => Some(0x0102_1994),
+            _ => None,
+        };
+        let (mut found, mut table) = (Layout::usual(own, places).unwrap(), Layout::parse(HYBRID));
+        for layout in [&mut found, &mut table] {
+            layout.v1.sort_by(|a, b| a.root.cmp(&b.root));
+        }
+        assert_eq!(found, table);
+        // A hierarchy that is not mounted, or elsewhere.
+        assert_eq!(Layout::usual(&format!("13:net_cls:/\n{own}"), places), None);
+        assert_eq!(Layout::usual(own, |_| Some(CGROUP)), None);
+        let v2 = Layout::usual("0::/\n", |place| (place == Path::new("/sys/fs/cgroup")).then_some(CGROUP2));
+        assert_eq!(v2, Some(Layout::parse("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")));
+        assert_eq!(Layout::usual("", places), None);
     }
 
     #[test]
