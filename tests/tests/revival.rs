@@ -321,6 +321,39 @@ fn all_go_down_together_and_come_up_by_their_policy() {
     assert!(up.contains(&"keeps".to_string()) && !up.contains(&"once".to_string()), "{up:?}");
 }
 
+/// Each by its own signal, those that stand still or are between two lives as well.
+#[test]
+fn going_down_reaches_whoever_sleeps_or_restarts() {
+    let host = Host::new();
+    let traps = "trap 'echo interrupted; exit 0' INT; echo up; while :; do sleep 0.05; done";
+    run(&host, "db", &["--restart", "always", "--stop-signal", "SIGINT"], traps);
+    run(&host, "frozen", &["--restart", "unless-stopped"], WAITS);
+    run(&host, "once", &[], WAITS);
+    run(&host, "stopped", &["--restart", "unless-stopped"], WAITS);
+    let restless = ["run", "-d", "--name", "restless", "--network", "none", "--restart", "always", "busybox", "false"];
+    host.ok(&restless);
+    for name in ["db", "frozen", "once", "stopped"] {
+        up(&host, name, 1);
+    }
+    host.ok(&["pause", "frozen"]);
+    host.ok(&["stop", "-t", "0", "stopped"]);
+    let told = host.ok(&["boot", "--down"]);
+    let mut told: Vec<&str> = told.lines().collect();
+    told.sort_unstable();
+    assert_eq!(told, ["db", "frozen", "once", "restless"]);
+    for name in ["db", "frozen", "once", "restless"] {
+        assert_eq!(state(&host, name)["Status"], "exited", "{name}");
+    }
+    assert!(host.ok(&["logs", "db"]).ends_with("interrupted"));
+    assert_eq!(state(&host, "db")["ExitCode"], 0);
+    assert_eq!(host.ok(&["boot", "--down"]), "", "nobody is left");
+    let again = host.ok(&["boot"]);
+    let mut again: Vec<&str> = again.lines().collect();
+    again.sort_unstable();
+    assert_eq!(again, ["db", "frozen", "restless"]);
+    host.ok(&["rm", "-f", "restless"]);
+}
+
 #[test]
 fn the_unit_calls_what_is_there() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/dist/rrun.service");

@@ -7,7 +7,7 @@ use crate::container::{self, Entry, Record, life};
 use crate::context::Context;
 use crate::render;
 use plan::Result;
-use runtime::state::{self, Status};
+use runtime::state::{self, State, Status};
 use std::time::Duration;
 
 /// Containers that join another's namespaces come after it: so many rounds are tried.
@@ -26,19 +26,33 @@ fn down(ctx: &Context) -> Result<i32> {
     let mut told = Vec::new();
     for entry in container::list(ctx)? {
         let Entry::Container(record) = entry else { continue };
-        let state = life::state(ctx, &record.id)?;
+        let Ok(state) = life::state(ctx, &record.id) else { continue };
         if matches!(state.status, Status::Running | Status::Restarting) && state::monitor_alive(&state) {
-            state::signal_monitor(&state, libc::SIGTERM)?;
+            tell(&record, &state)?;
             told.push((record, state));
         }
     }
-    for (record, state) in told {
+    for (record, mut state) in told {
         while state::monitor_alive(&state) {
             std::thread::sleep(LOOK);
+            // Between two lives a monitor may miss it: then it hears of it in the next.
+            if let Ok(now) = life::state(ctx, &record.id)
+                && (now.status == Status::Restarting || now.pid != state.pid)
+                && state::monitor_alive(&now)
+            {
+                tell(&record, &now)?;
+                state = now;
+            }
         }
         super::out(&format!("{}\n", record.name));
     }
     Ok(0)
+}
+
+/// What stands still hears of no signal.
+fn tell(record: &Record, state: &State) -> Result<()> {
+    state::signal_monitor(state, libc::SIGTERM)?;
+    if state.status == Status::Running { life::thaw(&record.cgroup_path()) } else { Ok(()) }
 }
 
 fn up(ctx: &Context) -> Result<i32> {

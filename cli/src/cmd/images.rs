@@ -94,7 +94,9 @@ fn named(wanted: Option<&str>, repository: &str, tag: &str) -> bool {
 }
 
 /// What a filter says of an image.
-fn filter<'f>(store: &Store, filter: &'f str) -> Result<Box<dyn Fn(&Image) -> bool + 'f>> {
+type Test<'f> = Box<dyn Fn(&Image) -> bool + 'f>;
+
+fn filter<'f>(store: &Store, filter: &'f str) -> Result<Test<'f>> {
     let (key, value) = filter.split_once('=').ok_or_else(|| {
         Error::invalid(format!("invalid filter '{filter}'")).with_hint("write it as --filter KEY=VALUE")
     })?;

@@ -248,7 +248,10 @@ pub fn stop(ctx: &Context, record: &Record, number: i32, grace: Option<Duration>
 }
 
 /// Lets a container that may be paused go on.
-fn thaw(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// The kernel refuses.
+pub fn thaw(path: &Path) -> Result<()> {
     runtime::cgroup::thaw(path, &Layout::observe()?)
 }
 
