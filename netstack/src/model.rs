@@ -38,6 +38,9 @@ pub struct Network {
     /// Servers that its containers' resolvers ask, unless told otherwise by `--dns`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<IpAddr>,
+    /// Its containers have no names on it, and ask the host's servers themselves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_dns: bool,
     /// Routes that every container on it gets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<StaticRoute>,
@@ -217,6 +220,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The embedded resolver answers on this network: it has names itself, and hears those of others.
+    pub(crate) fn has_names(&self) -> bool {
+        !self.dns_names.is_empty()
+    }
+
     pub(crate) fn mac_bytes(&self) -> Option<[u8; 6]> {
         let mut bytes = [0; 6];
         let mut parts = self.mac.split(':');

@@ -167,7 +167,8 @@ fn leases_are_renewed_and_a_changed_mind_is_followed() {
     let id = host.ok(&["inspect", "-f", "{{.Id}}", "web"]);
     let state = std::fs::read_to_string(host.outside(host.state().join("containers").join(&id).join("state.json")));
     let state: serde_json::Value = serde_json::from_str(&state.expect("state.json")).expect("JSON");
-    host.sh(&format!("kill -9 {}", state["monitor_pid"]));
+    // A process takes a moment to die, and no command takes over from one that has not.
+    host.sh(&format!("kill -9 {0}; while [ -e /proc/{0} ]; do sleep 0.01; done", state["monitor_pid"]));
     host.ok(&["ps"]);
     let before = server.count(&["DHCPACK", &ip]);
     server.says(&["DHCPACK", &ip], before + 2);

@@ -2,7 +2,7 @@
 //! larger subject of their own.
 
 use rrun_tests::Host;
-use rrun_tests::host::{HOST_LAN, NEIGHBOUR};
+use rrun_tests::host::{HOST_LAN, NEIGHBOUR, eventually};
 use rrun_tests::peer::{PROGRAM, Server, call, mount, serve};
 
 const SWITCH: &str = "DOCKER_KEEP_DEPRECATED_LEGACY_LINKS_ENV_VARS";
@@ -152,4 +152,26 @@ fn fields_as_docker_prints_them() {
     }
     let e = host.fails(125, &["network", "prune", "-f", "--filter", "colour=red"]);
     assert!(e.contains("invalid filter 'colour'") && e.contains("until=, label= and label!="), "{e}");
+}
+
+/// Podman's flag: no embedded resolver, as on the default bridge, with everything else of a user-defined network.
+#[test]
+fn a_network_may_do_without_names() {
+    let host = Host::new();
+    host.sh(&format!("echo nameserver 192.0.2.53 > {}/tmp/resolv.conf", host.dir.display()));
+    host.ok(&["network", "create", "--disable-dns", "--subnet", "10.9.0.0/24", "mute"]);
+    host.ok(&["network", "create", "named"]);
+    assert_eq!(host.ok(&["network", "inspect", "-f", "{{.DisableDNS}}", "mute"]), "true");
+    host.ok(&["run", "-d", "--name", "web", "--network", "mute", "--ip", "10.9.0.9", "busybox", "sleep", "1000"]);
+    let resolv = |id: &str| host.ok(&["exec", id, "cat", "/etc/resolv.conf"]);
+    assert!(resolv("web").contains("nameserver 192.0.2.53\n"), "{}", resolv("web"));
+    assert_ne!(host.rrun(&["run", "--rm", "--network", "mute", "busybox", "nslookup", "web", "127.0.0.11"]).code, 0);
+    host.ok(&["run", "--rm", "--network", "mute", "busybox", "ping", "-c", "1", "10.9.0.9"]);
+    // Another network brings names, and only its own.
+    host.ok(&["network", "connect", "named", "web"]);
+    eventually("the resolver is there", || resolv("web").contains("nameserver 127.0.0.11").then_some(()));
+    host.ok(&["run", "--rm", "--network", "named", "busybox", "nslookup", "web"]);
+    let e = host.refuses(&["run", "--rm", "--network", "mute", "--network-alias", "w", "busybox", "true"]);
+    assert!(e.contains("network mute has no DNS") && e.contains("hint:"), "{e}");
+    host.fails(125, &["network", "create", "--disable-dns", "--dns", "192.0.2.1", "bad"]);
 }

@@ -159,6 +159,9 @@ pub struct NetworkCreateArgs {
     /// DNS server that the network's containers ask, instead of the host's (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     pub dns: Vec<String>,
+    /// No names on this network: its containers ask the host's name servers themselves
+    #[arg(long, conflicts_with_all = ["dns", "config_only"])]
+    pub disable_dns: bool,
     /// Address never to give out (repeatable)
     #[arg(long, value_name = "NAME=ADDRESS")]
     pub aux_address: Vec<String>,

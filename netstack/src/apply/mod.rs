@@ -14,7 +14,7 @@ use crate::driver::bridge;
 use crate::egress;
 use crate::firewall;
 use crate::model::Endpoint;
-use crate::networks::{BridgeOptions, is_predefined, write_json};
+use crate::networks::{BridgeOptions, write_json};
 use crate::nl::{self, Batch, Failure, Socket, Visit};
 use crate::rate;
 use crate::sandbox::{Published, Sandbox, SandboxPlan, no_connectivity};
@@ -204,7 +204,7 @@ impl SandboxPlan {
         address_and_routes(route, index, None, Some(&lease), &all)?;
         drop(visit);
         if self.files.is_some() {
-            let named = self.endpoints.iter().any(|e| !is_predefined(&e.network));
+            let named = self.endpoints.iter().any(Endpoint::has_names);
             self.files = self.netstack.files(&self.request, &self.endpoints, named);
             self.write_files()?;
         }

@@ -128,6 +128,7 @@ impl Netstack {
             config_only: false,
             config_from: request.config_from.unwrap_or_default(),
             dns: request.dns,
+            disable_dns: request.disable_dns,
             routes,
             inherited_mtu,
             extra,

@@ -84,6 +84,9 @@ impl Netstack {
             document["Peers"] = json!([]);
             document["Services"] = json!({});
         }
+        if network.disable_dns {
+            document["DisableDNS"] = json!(true);
+        }
         if !network.dns.is_empty() {
             document["DNS"] = json!(network.dns);
         }

@@ -40,6 +40,7 @@ pub struct NetworkRequest {
     pub config_from: Option<String>,
     /// Asked by its containers' resolvers instead of the host's servers.
     pub dns: Vec<IpAddr>,
+    pub disable_dns: bool,
 }
 
 /// "Any subnet of this size": is it IPv6, and the prefix length.
@@ -74,6 +75,7 @@ impl Default for NetworkRequest {
             config_only: false,
             config_from: None,
             dns: Vec::new(),
+            disable_dns: false,
         }
     }
 }

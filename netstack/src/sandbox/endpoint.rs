@@ -221,7 +221,7 @@ fn discard(leases: &Leases) {
 /// Container name, aliases, short ID, hostname. The default bridge has no DNS, so no names either.
 fn dns_names(network: &Network, request: &SandboxRequest, config: &EndpointConfig) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    if is_predefined(&network.name) {
+    if is_predefined(&network.name) || network.disable_dns {
         return names;
     }
     let short = request.container_id.get(..12).unwrap_or(&request.container_id).to_string();

@@ -11,7 +11,7 @@ use crate::driver::bridge;
 use crate::egress::Gate;
 use crate::firewall::{self, Element};
 use crate::model::{Endpoint, PortBinding};
-use crate::networks::{Netstack, VERSION, is_predefined, read_json, write_json};
+use crate::networks::{Netstack, VERSION, read_json, write_json};
 use crate::nl::{self, Socket, Visit};
 use crate::poll::Interest;
 use crate::publish::{self, Ports};
@@ -176,7 +176,7 @@ impl Sandbox {
     /// A container with an egress policy has a resolver on the default bridge as well: names open
     /// doors there too.
     fn wants_resolver(&self) -> bool {
-        self.request.egress.is_some() || self.endpoints.iter().any(|e| !is_predefined(&e.network))
+        self.request.egress.is_some() || self.endpoints.iter().any(Endpoint::has_names)
     }
 
     /// `resumed`: an earlier monitor may have let the container out to addresses already.
@@ -223,7 +223,7 @@ impl Sandbox {
     fn shared(&self) -> Vec<SharedNetwork> {
         self.endpoints
             .iter()
-            .filter(|e| !is_predefined(&e.network))
+            .filter(|e| e.has_names())
             .map(|e| SharedNetwork { id: e.network_id.clone(), name: e.network.clone(), links: e.links.clone() })
             .collect()
     }
@@ -354,7 +354,7 @@ impl Netstack {
         if !bindings.is_empty() {
             request.ports = bindings.iter().map(exactly).collect();
         }
-        let named = request.egress.is_some() || endpoints.iter().any(|e| !is_predefined(&e.network));
+        let named = request.egress.is_some() || endpoints.iter().any(Endpoint::has_names);
         let mut sandbox = Sandbox {
             netstack: self.clone(),
             netns: duplicate(netns)?,

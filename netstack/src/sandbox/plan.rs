@@ -9,7 +9,7 @@ use crate::files::{self, Resolver};
 use crate::firewall;
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::vlan::is_vlan;
-use crate::networks::{BridgeOptions, Netstack, VlanOptions, automatic, is_predefined};
+use crate::networks::{BridgeOptions, Netstack, VlanOptions, automatic};
 use crate::nl::Socket;
 use crate::publish::{self, Ports};
 use crate::rate::Rate;
@@ -63,7 +63,7 @@ impl Netstack {
             Ok(found) => found,
             Err(e) => return Err(self.give_back(&endpoints, e)),
         };
-        let dns = request.egress.is_some() || networks.iter().any(|(n, _)| !is_predefined(&n.name));
+        let dns = request.egress.is_some() || endpoints.iter().any(Endpoint::has_names);
         let files = self.files(request, &endpoints, dns);
         let egress = request.egress.as_ref();
         let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns, egress, rate: request.rate };

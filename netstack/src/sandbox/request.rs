@@ -86,6 +86,13 @@ pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Resul
                 .with_hint("create one: `rrun network create NAME`"));
         }
     }
+    if network.disable_dns && !(config.aliases.is_empty() && config.links.is_empty()) {
+        return Err(Error::invalid(format!(
+            "network {} has no DNS: nobody would hear of aliases and links",
+            network.name
+        ))
+        .with_hint("leave them out, or create the network without --disable-dns"));
+    }
     // With DHCP the server says which addresses there are.
     let known = explicit.iter().flatten().filter(|ip| ip.is_ipv6() || network.ipam.driver != dhcp::DRIVER);
     for ip in known {

@@ -360,7 +360,7 @@ fn nothing_is_left_of_it() {
             "find /var/lib/rrun/containers /run/rrun/containers -mindepth 1 ! -name names ! -name '*lock' 2>/dev/null || true",
         ),
         ("links", "ip -br link | grep -E '^(veth|br-)' || true"),
-        ("cgroups", "find /sys/fs/cgroup/rrun -mindepth 1 -type d 2>/dev/null || true"),
+        ("cgroups", "find /sys/fs/cgroup/rrun -mindepth 1 -type d ! -name monitors 2>/dev/null || true"),
         (
             "networks",
             "cd /var/lib/rrun/networks; grep -LiE '\"name\": ?\"(bridge|host|none)\"' *.json 2>/dev/null || true; \

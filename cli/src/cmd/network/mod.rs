@@ -67,6 +67,7 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
         ipam: Ipam { driver: args.ipam_driver.clone(), options: pairs(&args.ipam_opt) },
         ingress: args.ingress,
         scope: args.scope.clone(),
+        disable_dns: args.disable_dns,
         config_only: args.config_only,
         config_from: args.config_from.clone(),
         dns: args.dns.iter().map(|d| files::parse_dns(d)).collect::<Result<_>>()?,
