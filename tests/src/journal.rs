@@ -75,8 +75,9 @@ impl Journal {
         let mut out = std::fs::OpenOptions::new().append(true).open(&self.lines).expect("entries");
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         self.reader = Some(std::thread::spawn(move || {
+            let mut buffer = vec![0u8; 1 << 20];
             while !over.load(Ordering::SeqCst) {
-                let Some((bytes, is_file)) = receive(&socket) else { continue };
+                let Some((bytes, is_file)) = receive(&socket, &mut buffer) else { continue };
                 let entry = parse(&bytes);
                 let mut all = entries.lock().expect("entries");
                 writeln!(out, "{}", shown(&entry, all.len() + 1)).expect("entries");
@@ -103,10 +104,9 @@ impl Journal {
 }
 
 /// A datagram, or the contents of the file that came in its place.
-fn receive(socket: &UnixDatagram) -> Option<(Vec<u8>, bool)> {
-    let mut buffer = vec![0u8; 1 << 20];
+fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> Option<(Vec<u8>, bool)> {
     let mut control = nix::cmsg_space!([i32; 1]);
-    let mut iov = [IoSliceMut::new(&mut buffer)];
+    let mut iov = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).ok()?;
     let length = message.bytes;
     let fd = message.cmsgs().ok()?.find_map(|c| match c {
@@ -114,8 +114,7 @@ fn receive(socket: &UnixDatagram) -> Option<(Vec<u8>, bool)> {
         _ => None,
     });
     let Some(fd) = fd else {
-        buffer.truncate(length);
-        return Some((buffer, false));
+        return Some((buffer[..length].to_vec(), false));
     };
     let mut file = File::open(format!("/proc/self/fd/{fd}")).expect("the file that came");
     nix::unistd::close(fd).expect("close");

@@ -204,18 +204,13 @@ impl Store {
     pub fn child_ended(&mut self, pid: i32, status: i32) -> bool {
         let Some(packing) = self.packing.take_if(|p| p.is(pid)) else { return false };
         let (from, number) = (self.half_packed(), packing.number);
+        let there = rotated(&self.path, number).exists();
         // Under both names for a moment, so that no reader finds neither.
-        let kept = status == 0
-            && rotated(&self.path, number).exists()
-            && std::fs::rename(&from, packed(&self.path, number)).is_ok();
-        match kept {
-            true => {
-                let _ = std::fs::remove_file(rotated(&self.path, number));
-                self.pack();
-            }
-            false => {
-                let _ = std::fs::remove_file(&from);
-            }
+        let kept = status == 0 && there && std::fs::rename(&from, packed(&self.path, number)).is_ok();
+        let _ = std::fs::remove_file(if kept { rotated(&self.path, number) } else { from });
+        // What failed waits for the next rotation; what has meanwhile gone holds up nothing.
+        if kept || !there {
+            self.pack();
         }
         true
     }
