@@ -136,6 +136,11 @@ fn compile(source: &str, missing: MissingKey) -> Result<Template> {
             let max = plain(arg(args, 1)?).parse::<usize>().unwrap_or(usize::MAX);
             Ok(text(plain(arg(args, 0)?).chars().take(max).collect()))
         })
+        .func("pad", |args| {
+            let spaces = |of: &Go| " ".repeat(plain(of).parse::<u16>().unwrap_or(0).into());
+            let (s, before, after) = (plain(arg(args, 0)?), spaces(arg(args, 1)?), spaces(arg(args, 2)?));
+            Ok(text(if s.is_empty() { s } else { format!("{before}{s}{after}") }))
+        })
         .func("label", |args| Ok(text(label(arg(args, 0)?, &plain(arg(args, 1)?)))))
         // Docker's method `.Label "key"`; what is rendered here are plain fields.
         .parse(&source.replace(".Label ", "label . "))
@@ -260,6 +265,7 @@ mod tests {
         assert_eq!(inspect(Some("{{.State.Running}} {{json .Args}}"), docs).unwrap(), "true [\"a\",\"b\"]\n");
         assert_eq!(inspect(Some("{{range .Args}}<{{.}}>{{end}}"), docs).unwrap(), "<a><b>\n");
         assert_eq!(inspect(Some("{{join .Args \",\"}} {{index .Args 1 | upper}}"), docs).unwrap(), "a,b B\n");
+        assert_eq!(inspect(Some("{{pad (index .Args 0) 1 2}}|{{truncate \"abc\" 2}}"), docs).unwrap(), " a  |ab\n");
         assert!(inspect(None, docs).unwrap().starts_with("[\n    {\n        \"State\": {\n"));
         let e = inspect(Some("{{.Nope}}"), docs).unwrap_err();
         assert!(e.message.starts_with("template parsing error") && e.hint.is_some(), "{e:?}");
