@@ -40,6 +40,8 @@ pub struct Starting {
     go: OwnedFd,
     report: OwnedFd,
     terminal: Option<OwnedFd>,
+    /// Of v1 groups, which are closed again when nobody waits for it.
+    doors: Vec<OwnedFd>,
     /// Limits that this kernel has no file for, in words.
     pub lacking: Vec<String>,
     /// The network namespace, if it has one of its own.
@@ -175,7 +177,8 @@ pub fn start(
         });
         // It can open them itself, and has the words if it cannot.
         let doors = cgroup::open_doors(dirs.filter(|d| d.len() <= fdpass::MAX_FDS).unwrap_or_default());
-        starting.say(init::CGROUP_READY, &doors.unwrap_or_default());
+        starting.doors = doors.unwrap_or_default();
+        starting.say(init::CGROUP_READY, &starting.doors);
     }
     Ok(Starting { lacking, ..starting })
 }
@@ -315,6 +318,7 @@ impl Launch<'_> {
             go,
             report,
             terminal,
+            doors: Vec::new(),
             lacking: Vec::new(),
             netns,
             mounts,

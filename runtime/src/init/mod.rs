@@ -89,7 +89,7 @@ struct State<'a> {
     proc: Option<OwnedFd>,
     /// The container's side of its terminal.
     console: Option<OwnedFd>,
-    /// Of the v1 groups to enter.
+    /// Of the v1 groups to enter. They close themselves at exec.
     doors: Vec<OwnedFd>,
 }
 
@@ -105,7 +105,7 @@ impl State<'_> {
                 }
                 shed_inheritance()
             }
-            Step::JoinCgroup { dirs } => cgroup::enter(dirs, &std::mem::take(&mut self.doors)),
+            Step::JoinCgroup { dirs } => cgroup::enter(dirs, &self.doors),
             Step::JoinNamespaces { handles } => self.join(handles),
             Step::UnshareCgroup => sys_process::unshare(UnshareFlags::NEWCGROUP)
                 .map_err(|e| Error::os("make a cgroup namespace", e.raw_os_error())),
