@@ -43,15 +43,7 @@ fn place(by: u8) -> usize {
     const COMMAND: u8 = 1;
     const MONITOR: u8 = 2;
     const INIT: u8 = 4;
-    let pieces = [
-        COMMAND,
-        COMMAND | MONITOR,
-        COMMAND | MONITOR | INIT,
-        COMMAND | INIT,
-        INIT,
-        MONITOR | INIT,
-        MONITOR,
-    ];
+    let pieces = [COMMAND, COMMAND | MONITOR, COMMAND | MONITOR | INIT, COMMAND | INIT, INIT, MONITOR | INIT, MONITOR];
     pieces.iter().position(|piece| *piece == by).unwrap_or(pieces.len())
 }
 
