@@ -407,9 +407,9 @@ fn a_journal_that_does_not_keep_up_holds_up_only_those_who_want_it() {
     let id = inspect(&host, "patient", "{{.Id}}");
     journal.listen();
     host.ok(&["wait", "patient"]);
+    assert_eq!(inspect(&host, "patient", "{{.State.LogDropped}}"), "0");
     eventually("all of the patient one's lines", || (journal.messages(&id).len() == 6000).then_some(()));
     assert_eq!(journal.messages(&id).join("\n") + "\n", seq(1..=6000));
-    assert_eq!(inspect(&host, "patient", "{{.State.LogDropped}}"), "0");
     host.ok(&["rm", "free", "patient"]);
     journal.end(&host);
 }

@@ -25,7 +25,7 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// Where the container may be held up: output is not read while more than this waits.
 const BACKLOG: usize = 64 * 1024;
 
-/// How long the last entries of a container wait for a journal that is busy.
+/// How long the last entries of a container wait for a journal that takes none at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Priorities of syslog(3): a line of stdout is information, one of stderr an error.
@@ -171,10 +171,14 @@ impl Journal {
 
     /// Whoever watches this container's end waits for a busy journal, but not for one that has died.
     pub(super) fn close(&mut self) {
-        let until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + PATIENCE;
         let mut poll = crate::sys::poll::Poll::default();
         loop {
+            let waiting = self.queue.len();
             self.flush();
+            if self.queue.len() < waiting {
+                until = Instant::now() + PATIENCE;
+            }
             let left = until.saturating_duration_since(Instant::now());
             let Some(socket) = self.waits_for().filter(|_| !left.is_zero()) else { break };
             poll.clear();
