@@ -5,6 +5,7 @@
 //! binary in it and read the kernel's state, never rrun's own claims. When a host is dropped, a
 //! [`census`] proves that nothing is left of what its containers were.
 
+pub mod canary;
 pub mod census;
 pub mod dns;
 pub mod fixture;

@@ -4,46 +4,13 @@
 //! A start may fail. It may never hang, touch what is the host's, or begin with less confinement.
 
 use rrun_tests::Host;
+use rrun_tests::canary::{CONFINED, Canary, are_confined};
 use rrun_tests::host::env;
 use std::time::{Duration, Instant};
 
 /// Starts, or as many as a slow machine gets done in a while.
 const STARTS: usize = 200;
-const A_WHILE: Duration = Duration::from_secs(25);
-
-/// A directory of the host's that nobody may touch.
-struct Canary<'h> {
-    host: &'h Host,
-    dir: String,
-    before: String,
-}
-
-impl<'h> Canary<'h> {
-    fn new(host: &'h Host) -> Canary<'h> {
-        let dir = format!("{}/canary", host.dir.display());
-        host.sh(&format!(
-            "mkdir -p {dir}/x {dir}/pts {dir}/shm {dir}/sub; echo secret > {dir}/key; cp {dir}/key {dir}/sub/key; \
-             printf 'spy:x:0:0::/:\\n' > {dir}/passwd; chmod 700 {dir}/x"
-        ));
-        let mut canary = Canary { host, dir, before: String::new() };
-        canary.before = canary.look();
-        canary
-    }
-
-    /// The host's mounts as well: none may come from a container.
-    fn look(&self) -> String {
-        let dir = &self.dir;
-        self.host.sh(&format!(
-            "find {dir} -printf '%p %y %m %U:%G %s %n %T@\\n' | sort; cat {dir}/key {dir}/sub/key {dir}/passwd; \
-             stat -c '%a %u:%g %t:%T' /dev/null; cut -d' ' -f4,5 /proc/self/mountinfo | grep -v /overlay | sort"
-        ))
-    }
-
-    #[track_caller]
-    fn is_untouched(&self) {
-        assert_eq!(self.look(), self.before);
-    }
-}
+const A_WHILE: Duration = Duration::from_secs(12);
 
 /// The neighbour: makes what `prepare` says in the volume (at /v), then exchanges /v/`name` and /v/other.
 #[track_caller]
@@ -93,22 +60,6 @@ fn start_many(host: &Host, flags: &[&str], script: &str) -> Vec<String> {
     }
     host.ok(&["rm", "-f", "evil"]);
     printed
-}
-
-/// What holds in every container that starts: procfs and sysfs are the kernel's, masks are the container's null
-/// device, and the parameters of the host cannot be written.
-const CONFINED: &str = "grep -c ' /proc rw\\| /proc ro' /proc/self/mountinfo; \
-    for f in /proc/keys /proc/timer_list /proc/kcore; do [ ! -e $f ] || stat -c %t:%T $f; done; \
-    (echo x > /proc/sys/kernel/core_pattern) 2>/dev/null && echo written; true";
-
-#[track_caller]
-fn are_confined(printed: &[String]) {
-    assert!(!printed.is_empty(), "not one has started");
-    for text in printed {
-        let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("1"), "one file system at /proc: {text}");
-        assert!(lines.all(|l| l == "1:3"), "{text}");
-    }
 }
 
 /// S19 (CVE-2021-30465): a mount's target, three levels of it, in a volume that a neighbour changes.
