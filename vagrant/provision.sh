@@ -23,6 +23,7 @@ test_packages=(
   strace                 # the system-call gates
   tcpdump                # proves what did and did not cross a wire
   dnsmasq-base           # a real DHCP server on the LAN
+  wireguard-tools        # `wg`: a tunnel, where the kernel has them
   util-linux procps      # unshare, nsenter, script, ps
 )
 rootfs_packages=(

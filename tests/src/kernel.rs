@@ -12,6 +12,7 @@ const PROBES: &[(&str, &str)] = &[
     ("vxlan", "ip link add probe type vxlan id 2 dstport 4789"),
     ("tbf", "ip link set lo up; tc qdisc add dev lo root tbf rate 1mbit burst 16kb limit 32kb"),
     ("wireguard", "ip link add probe type wireguard"),
+    ("tun", "ip tuntap add dev probe mode tun"),
     ("bridge-vlan", "ip link add probe type bridge vlan_filtering 1"),
     ("vrf", "ip link add probe type vrf table 100"),
     ("SCTP", "\"$RRUN_PEER\" has-sctp"),

@@ -241,6 +241,18 @@ fn the_mtu_is_that_of_the_way_out() {
     assert_eq!(mtu(&format!("br-{}", &id[..12])), 1400);
     let e = host.refuses(&["network", "create", "--ipv6", "-o", "mtu=1000", "tiny"]);
     assert!(e.contains("invalid MTU number: 1000") && e.contains("1280"), "{e}");
+    // VPNs: with a table of their own, or with two halves of the world, which a default route does not tell.
+    host.sh("ip link add vpn0 mtu 1380 type veth peer name vpn1; ip link set vpn1 up; ip link set vpn0 up; ip addr add 10.98.0.1/24 dev vpn0");
+    for (there, gone) in [
+        ("route add default via 10.98.0.2 table 77; ip rule add not fwmark 77 table 77", "rule del not fwmark 77"),
+        ("route add 0.0.0.0/1 via 10.98.0.2; ip route add 128.0.0.0/1 via 10.98.0.2", "link del vpn0"),
+    ] {
+        host.sh(&format!("ip {there}"));
+        host.ok(&["network", "create", "through"]);
+        assert_eq!(inside("through"), "1380", "{there}");
+        host.ok(&["network", "rm", "through"]);
+        host.sh(&format!("ip {gone}"));
+    }
     host.sh("ip link set lan0 mtu 1500");
 }
 

@@ -250,6 +250,14 @@ fn wishes_that_cannot_be_are_named() {
         assert!(e.contains(text) && e.contains("hint:"), "{flags:?}: {e}");
     }
     assert_eq!(host.ok(&["network", "ls", "-q"]).lines().count(), 3, "nothing half-made");
+    if !lacks(&["tun"]) {
+        host.sh("ip tuntap add dev tun7 mode tun");
+        for parent in ["parent=tun7", "parent=tun7.50"] {
+            let e = host.refuses(&["network", "create", "-d", "ipvlan", "--subnet", "10.7.0.0/24", "-o", parent, "x"]);
+            assert!(e.contains("tun7 is not a valid ipvlan parent link") && e.contains("hint:"), "{e}");
+        }
+        host.sh("ip link del tun7");
+    }
     // One ipvlan network a parent; macvlan networks share theirs, but not with ipvlan.
     create(&host, "ipvlan", "ip", &["--subnet", "10.7.0.0/24", "-o", "parent=lan0"]);
     let e = host.fails(1, &["network", "create", "-d", "ipvlan", "--subnet", "10.8.0.0/24", "-o", "parent=lan0", "x"]);

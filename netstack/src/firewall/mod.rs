@@ -21,17 +21,7 @@ use std::process::{Command, Output, Stdio};
 pub const TABLE: &str = "rrun";
 
 /// Of the rules and sets as they are written in this program: another version's differ.
-pub const LAYOUT: u32 = hash(hash(0x811c_9dc5, include_bytes!("ruleset.rs")), include_bytes!("sets.rs"));
-
-/// FNV-1a.
-const fn hash(mut hash: u32, bytes: &[u8]) -> u32 {
-    let mut i = 0;
-    while i < bytes.len() {
-        hash = (hash ^ bytes[i] as u32).wrapping_mul(0x0100_0193);
-        i += 1;
-    }
-    hash
-}
+pub const LAYOUT: u32 = plan::fingerprint(&[include_bytes!("ruleset.rs"), include_bytes!("sets.rs")]);
 
 /// Loads the table; `false` when it was there already.
 ///

@@ -1,7 +1,7 @@
 //! `--network macvlan` where there is no network of that name: one on the interface of the host's
 //! default route, with the subnets that the host itself has there.
 
-use super::vlan::{PARENT, is_vlan, share};
+use super::vlan::{PARENT, carries_frames, is_vlan, share};
 use super::{Netstack, Network, VERSION, VlanOptions, random_hex};
 use crate::ipam;
 use crate::ipam::pools::overlap;
@@ -50,7 +50,13 @@ impl Netstack {
                 pools.push(pool(net, gateway));
             }
         }
-        let parent = route.links()?.into_iter().find(|l| l.index == index).map(|l| l.name).unwrap_or_default();
+        let parent = match route.links()?.into_iter().find(|l| l.index == index) {
+            Some(link) => {
+                carries_frames(&link, driver)?;
+                link.name
+            }
+            None => String::new(),
+        };
         if !pools.iter().any(|p| p.subnet.is_ipv4()) {
             return Err(Error::not_found(format!(
                 "network {driver} not found, and {parent} has no IPv4 subnet to share"

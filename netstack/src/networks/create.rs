@@ -100,7 +100,7 @@ impl Netstack {
         let inherited_mtu = match &adopted {
             Some(link) => Some(link.mtu).filter(|mtu| *mtu != 1500),
             None if request.internal || !bridged => None,
-            None => surroundings.way_out_mtu().map(|mtu| if enable_ipv6 { mtu.max(IPV6_MIN_MTU) } else { mtu }),
+            None => surroundings.way_out_mtu.map(|mtu| if enable_ipv6 { mtu.max(IPV6_MIN_MTU) } else { mtu }),
         };
         if let (Some(mtu @ ..IPV6_MIN_MTU), true) = (options.mtu, enable_ipv6) {
             return Err(Error::invalid(format!("invalid MTU number: {mtu}"))
@@ -223,18 +223,20 @@ fn own_parent(request: &NetworkRequest, id: &str, others: &[Network]) -> Result<
         return Ok(Extra::new());
     }
     let made = || Extra::from([(vlan::MADE_PARENT.to_string(), serde_json::Value::Bool(true))]);
-    let route = Socket::route()?;
-    if route.ifindex(&parent)?.is_some() {
+    let links = Socket::route()?.links()?;
+    let find = |name: &str| links.iter().find(|l| l.name == name);
+    if let Some(link) = find(&parent) {
+        vlan::carries_frames(link, &request.driver)?;
         // Made for another network: whichever of them goes last takes it along.
         let shared = others.iter().any(|n| n.sits_on(&parent) && n.made_parent());
         return Ok(if shared { made() } else { Extra::new() });
     }
     let (base, _) = vlan::tagged(&parent)?;
-    if route.ifindex(&base)?.is_none() {
-        return Err(Error::invalid(format!("-o parent interface was not found on the host: {base}"))
-            .with_hint("`ip link` shows the interfaces there are"));
+    match find(&base) {
+        Some(link) => vlan::carries_frames(link, &request.driver).map(|()| made()),
+        None => Err(Error::invalid(format!("-o parent interface was not found on the host: {base}"))
+            .with_hint("`ip link` shows the interfaces there are")),
     }
-    Ok(made())
 }
 
 /// Two networks on one bridge would be one network. Unmanaged ones may: VLANs keep them apart, or

@@ -55,7 +55,7 @@ impl Netstack {
         network.enable_ipv6 = wanted.ipv6 || wanted.bip6.is_some() || wanted.fixed_cidr_v6.is_some();
 
         let surroundings = self.surroundings(others, Some("rrun0"))?;
-        network.inherited_mtu = surroundings.way_out_mtu();
+        network.inherited_mtu = surroundings.way_out_mtu;
         let v4 = match wanted.subnet(false) {
             Some(subnet) => subnet,
             None => surroundings.pick(&self.config.bridge_pools(), false)?,

@@ -4,11 +4,10 @@ use super::Netstack;
 use crate::files::ResolvConf;
 use crate::ipam::pools::{self, Owner, Taken};
 use crate::model::Network;
-use crate::nl::{Route, Socket};
+use crate::nl::Socket;
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The host's own resolvers must stay reachable.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -18,12 +17,15 @@ const RT_TABLE_MAIN: u32 = 254;
 const NARROWEST_DEFAULT: u8 = 4;
 /// The kernel's, of every bridge and veth.
 const USUAL_MTU: u32 = 1500;
+/// Somewhere on the Internet, and not one of the ranges that careful hosts lead nowhere: a root name server.
+const FAR_AWAY: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)), IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30))];
 
 /// One look at everything a new network could collide with.
 pub(super) struct Surroundings {
     taken: Vec<Taken>,
-    routes: Vec<Route>,
-    mtus: BTreeMap<u32, u32>,
+    /// The MTU of the interface through which the world is reached, if it is not the usual one.
+    pub way_out_mtu: Option<u32>,
 }
 
 impl Netstack {
@@ -68,8 +70,14 @@ impl Netstack {
                 owner: Owner::Gateway,
             });
         }
-        let mtus = links.iter().map(|l| (l.index, l.mtu)).collect();
-        Ok(Surroundings { taken, routes, mtus })
+        // Not by looking for a default route: VPNs put theirs into a table of their own, or halve it.
+        let [far4, far6] = FAR_AWAY;
+        let way = match route.way_to(far4)? {
+            None => route.way_to(far6)?,
+            found => found,
+        };
+        let mtu = links.iter().find(|l| Some(l.index) == way).map(|l| l.mtu);
+        Ok(Surroundings { taken, way_out_mtu: mtu.filter(|mtu| *mtu != USUAL_MTU) })
     }
 }
 
@@ -102,19 +110,6 @@ impl Surroundings {
                     .with_hint(format!("{subnet} overlaps {} of {}; choose another --subnet", other.net, other.by)))
             }
         }
-    }
-
-    /// The MTU of the interface that the default route leads through, if it is not the usual one.
-    pub fn way_out_mtu(&self) -> Option<u32> {
-        let default = |ipv6: bool| {
-            self.routes
-                .iter()
-                .filter(|r| r.destination.prefix() == 0 && r.destination.is_ipv6() == ipv6 && r.table == RT_TABLE_MAIN)
-                .filter(|r| r.interface.is_some())
-                .min_by_key(|r| r.metric)
-        };
-        let interface = default(false).or_else(|| default(true))?.interface?;
-        self.mtus.get(&interface).copied().filter(|mtu| *mtu != USUAL_MTU)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::options::{IFACE_PREFIX, MTU, boolean, iface_prefix, mtu};
 use crate::model::{Announce, Network};
+use crate::nl::Link;
 use crate::sandbox::options::{self as endpoint_options, ADVERTISE_INTERVAL, ADVERTISE_MESSAGES};
 use plan::{Error, Result};
 use std::collections::BTreeMap;
@@ -305,6 +306,16 @@ pub(super) fn share(options: &VlanOptions, parent: &str, others: &[Network]) -> 
         return Err(Error::conflict(text).with_hint(hint));
     }
     Ok(())
+}
+
+/// Devices of their own on a LAN need one: the kernel refuses (EINVAL) parents without Ethernet frames.
+pub(super) fn carries_frames(link: &Link, driver: &str) -> Result<()> {
+    if link.ethernet {
+        return Ok(());
+    }
+    let name = &link.name;
+    Err(Error::invalid(format!("{name} is not a valid {driver} parent link: it carries bare packets, not Ethernet frames"))
+        .with_hint(format!("use the interface of a LAN (`ip link` says link/ether); containers of a bridge network reach what is behind {name} by the host's routes")))
 }
 
 /// `eth0.50`: base and tag.

@@ -4,11 +4,11 @@ use super::socket::{Batch, Socket};
 use crate::static_route::{StaticRoute, Via};
 use crate::step::Veth;
 use ipnetwork::IpNetwork;
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, NLM_F_REQUEST, NetlinkMessage, Parseable};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecBridge, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridgePort, InfoData, InfoKind,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -285,6 +285,8 @@ pub struct Link {
     pub lower: Option<u32>,
     pub up: bool,
     pub bridge: bool,
+    /// Carries Ethernet frames; tunnels (WireGuard, tun) carry bare packets.
+    pub ethernet: bool,
     pub mtu: u32,
 }
 
@@ -296,7 +298,8 @@ impl Socket {
             if let RouteNetlinkMessage::NewLink(m) = m {
                 let up = m.header.flags.contains(LinkFlags::Up);
                 let (index, name) = (m.header.index, String::new());
-                let mut link = Link { index, name, master: None, lower: None, up, bridge: false, mtu: 0 };
+                let ethernet = m.header.link_layer_type == LinkLayerType::Ether;
+                let mut link = Link { index, name, master: None, lower: None, up, bridge: false, ethernet, mtu: 0 };
                 for a in m.attributes {
                     match a {
                         LinkAttribute::IfName(n) => link.name = n,
@@ -365,6 +368,24 @@ impl Socket {
             }
         })?;
         Ok(best.map(|(_, index, gateway)| (index, gateway)))
+    }
+
+    /// The interface through which this namespace would send to `ip` now, all its routing rules heard; `None`:
+    /// nowhere. Nothing is sent.
+    pub fn way_to(&mut self, ip: IpAddr) -> Result<Option<u32>> {
+        let m = match ip {
+            IpAddr::V4(ip) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ip, 32).build(),
+            IpAddr::V6(ip) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(ip, 128).build(),
+        };
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(m));
+        request.header.flags = NLM_F_REQUEST;
+        request.finalize();
+        let mut out = vec![0; request.buffer_len()];
+        request.serialize(&mut out);
+        // A refusal says that there is no way, or one that leads to nobody.
+        let answer = self.ask_all(out, 1)?.pop().and_then(std::result::Result::ok).unwrap_or_default();
+        let attributes = RouteMessage::parse(answer.as_slice()).map(|m| m.attributes).unwrap_or_default();
+        Ok(attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None }))
     }
 
     /// The single addresses that somebody routed through this interface.

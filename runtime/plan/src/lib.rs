@@ -35,6 +35,20 @@ pub trait Action {
     fn undo(&self) -> Undo;
 }
 
+/// Of a text that rrun loads into the kernel: by this the next rrun knows whether it is its own text (FNV-1a).
+pub const fn fingerprint(texts: &[&[u8]]) -> u32 {
+    let (mut hash, mut i) = (0x811c_9dc5_u32, 0);
+    while i < texts.len() {
+        let mut j = 0;
+        while j < texts[i].len() {
+            hash = (hash ^ texts[i][j] as u32).wrapping_mul(0x0100_0193);
+            j += 1;
+        }
+        i += 1;
+    }
+    hash
+}
+
 /// Who executes a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -16,17 +16,37 @@ pub const DEFAULT: &str = "rrun-default";
 
 const PROFILE: &str = include_str!("rrun-default");
 
+/// Of [`PROFILE`]; the kernel has it as the name of an empty child profile, so that it can be asked which
+/// rrun's text it holds.
+const TEXT: u32 = plan::fingerprint(&[PROFILE.as_bytes()]);
+
+/// What the names of such children begin with.
+const TEXTS: &str = "rrun-default//text-";
+
 /// The names of the loaded profiles, one a line with its mode. Not there: the kernel has no AppArmor,
 /// it is off, or (in a container) its policy is out of reach.
 const LOADED: &str = "/sys/kernel/security/apparmor/profiles";
 
+/// Takes the name of a profile that is to go.
+const REMOVE: &str = "/sys/kernel/security/apparmor/.remove";
+
 /// AppArmor on a machine where it is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether [`DEFAULT`] is loaded.
-    pub default_loaded: bool,
+    pub default: Loaded,
     /// Where the compiler of profiles is; only looked for if it is needed.
     pub parser: Option<PathBuf>,
+}
+
+/// Whether the kernel has [`DEFAULT`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    No,
+    /// One with another text: of another rrun, or by hand. With the marks that are not this program's.
+    Another {
+        marks: Vec<String>,
+    },
+    Yes,
 }
 
 impl Facts {
@@ -38,10 +58,36 @@ impl Facts {
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => String::new(),
             Err(_) => return None,
         };
-        let default_loaded = loaded.lines().any(|l| l.split(" (").next() == Some(DEFAULT));
-        let parser = if default_loaded { None } else { find_parser() };
-        Some(Facts { default_loaded, parser })
+        let default = Loaded::of(&loaded);
+        let parser = if default == Loaded::Yes { None } else { find_parser() };
+        Some(Facts { default, parser })
     }
+}
+
+impl Loaded {
+    fn of(profiles: &str) -> Loaded {
+        let names = || profiles.lines().filter_map(|l| l.split(" (").next());
+        let (own, others): (Vec<&str>, Vec<&str>) =
+            names().filter(|n| n.starts_with(TEXTS)).partition(|n| *n == mark());
+        match names().any(|n| n == DEFAULT) {
+            false => Loaded::No,
+            true if !own.is_empty() && others.is_empty() => Loaded::Yes,
+            true => Loaded::Another { marks: others.into_iter().map(str::to_string).collect() },
+        }
+    }
+}
+
+/// The child profile that says whose text is loaded.
+fn mark() -> String {
+    format!("{TEXTS}{TEXT:08x}")
+}
+
+/// What is compiled: the profile, and in it the mark.
+fn marked() -> String {
+    let body = PROFILE.trim_end().trim_end_matches('}');
+    format!(
+        "{body}\n  # Nothing runs under this one; its name says which text is loaded.\n  profile text-{TEXT:08x} {{\n  }}\n}}\n"
+    )
 }
 
 /// Not by `PATH`: those of users and units often lack the directories of system programs.
@@ -58,8 +104,9 @@ pub fn is_on() -> bool {
 }
 
 /// What [`load_default`] does, for a shell.
-pub(crate) fn load_command() -> String {
-    format!("apparmor_parser --replace --skip-cache <<'PROFILE'\n{PROFILE}PROFILE")
+pub(crate) fn load_commands(stale: &[String]) -> Vec<String> {
+    let load = format!("apparmor_parser --replace --skip-cache <<'PROFILE'\n{}PROFILE", marked());
+    [load].into_iter().chain(stale.iter().map(|mark| format!("printf %s {mark} > {REMOVE}"))).collect()
 }
 
 /// The file in `/proc/self/attr/apparmor` that is written to, and the word before the profile's name.
@@ -67,8 +114,11 @@ pub(crate) fn request(now: bool) -> (&'static str, &'static str) {
     if now { ("current", "changeprofile") } else { ("exec", "exec") }
 }
 
-/// Compiles and loads [`DEFAULT`]. Two at once are no harm: the second replaces the first.
-pub(crate) fn load_default(parser: &Path) -> Result<()> {
+/// Compiles and loads [`DEFAULT`], in place of the one there may be, also for what runs under it already. Two at
+/// once are no harm: the second replaces the first.
+///
+/// A profile that is replaced hands its children on, so the marks of other texts are taken away.
+pub(crate) fn load_default(parser: &Path, stale: &[String]) -> Result<()> {
     let failed = |cause: String| {
         Error::system(format!("load AppArmor profile {DEFAULT}"))
             .with_cause(cause)
@@ -83,12 +133,19 @@ pub(crate) fn load_default(parser: &Path) -> Result<()> {
         .spawn()
         .map_err(|e| failed(format!("{}: {e}", parser.display())))?;
     // A parser that reads nothing has something to say.
-    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(PROFILE.as_bytes()));
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(marked().as_bytes()));
     let out = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
-    match out.status.success() {
-        true => Ok(()),
-        false => Err(failed(String::from_utf8_lossy(&out.stderr).trim().to_string())),
+    if !out.status.success() {
+        return Err(failed(String::from_utf8_lossy(&out.stderr).trim().to_string()));
     }
+    for mark in stale {
+        match std::fs::write(REMOVE, mark) {
+            // Another start was quicker.
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(format!("remove {mark}: {e}"))),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The procfs through which [`confine`] writes. Opened before the root changes: a write to a `/proc` of
@@ -116,4 +173,36 @@ pub(crate) fn confine(proc: &OwnedFd, profile: &str, now: bool) -> Result<()> {
     let open = |path: String| rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
     let fd = open(format!("self/attr/apparmor/{file}")).map_err(failed)?;
     rustix::io::write(&fd, format!("{verb} {profile}").as_bytes()).map(drop).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_whose_text_it_holds() {
+        let of = |names: &[&str]| {
+            let lines: Vec<String> = names.iter().map(|n| format!("{n} (enforce)\n")).collect();
+            Loaded::of(&lines.concat())
+        };
+        let own = mark();
+        let another = |marks: &[&str]| Loaded::Another { marks: marks.iter().map(ToString::to_string).collect() };
+        assert_eq!(of(&["docker-default", "rrun-default-of-mine"]), Loaded::No);
+        assert_eq!(of(&["docker-default", "rrun-default", &own]), Loaded::Yes);
+        assert_eq!(of(&["rrun-default"]), another(&[]), "before there were marks");
+        let old = "rrun-default//text-0badcafe";
+        assert_eq!(of(&["rrun-default", old]), another(&[old]));
+        assert_eq!(of(&["rrun-default", &own, old]), another(&[old]), "which of them came last?");
+    }
+
+    #[test]
+    fn the_mark_is_inside_the_profile() {
+        let text = marked();
+        assert!(
+            text.starts_with("# rrun-default") && text.ends_with(&format!("profile text-{TEXT:08x} {{\n  }}\n}}\n"))
+        );
+        assert_eq!(text.matches('{').count(), text.matches('}').count());
+        let commands = load_commands(&["rrun-default//text-0badcafe".into()]);
+        assert_eq!(commands[1], "printf %s rrun-default//text-0badcafe > /sys/kernel/security/apparmor/.remove");
+    }
 }

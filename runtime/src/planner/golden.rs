@@ -3,7 +3,7 @@
 //! them.
 
 use super::{Plan, plan, plan_exec};
-use crate::apparmor::Facts;
+use crate::apparmor::{Facts, Loaded};
 use crate::cgroup::{Hierarchy, Layout, Unified};
 use crate::host::HostFacts;
 use crate::join::JoinSpec;
@@ -212,38 +212,48 @@ fn the_order_that_matters() {
 /// The profile comes when nothing is left to set up, and is loaded by whoever comes first.
 #[test]
 fn apparmor_where_the_kernel_has_it() {
-    let facts = |default_loaded, parser: Option<&str>| {
-        let apparmor = Some(Facts { default_loaded, parser: parser.map(Into::into) });
+    let facts = |default, parser: Option<&str>| {
+        let apparmor = Some(Facts { default, parser: parser.map(Into::into) });
         HostFacts { apparmor, ..v2() }
     };
+    let (yes, no) = (Loaded::Yes, Loaded::No);
     let enter = |profile: &str, now| Step::EnterAppArmor { profile: profile.into(), now };
     let steps = |spec: &RunSpec, facts: &HostFacts| plan(spec, facts).unwrap();
     let loads = |plan: &Plan| plan.steps.iter().any(|s| matches!(s, Step::LoadAppArmor { .. }));
     let entered = |plan: &Plan| plan.steps.iter().rposition(|s| matches!(s, Step::EnterAppArmor { .. }));
 
-    let ready = steps(&spec(), &facts(true, None));
+    let ready = steps(&spec(), &facts(yes.clone(), None));
     assert!(!loads(&ready));
     assert_eq!(ready.steps[ready.steps.len() - 2], enter("rrun-default", false));
 
-    let first = steps(&spec(), &facts(false, Some("/sbin/apparmor_parser")));
-    assert_eq!(first.steps[0], Step::LoadAppArmor { parser: "/sbin/apparmor_parser".into() });
+    let first = steps(&spec(), &facts(no.clone(), Some("/sbin/apparmor_parser")));
+    assert_eq!(first.steps[0], Step::LoadAppArmor { parser: "/sbin/apparmor_parser".into(), stale: vec![] });
     assert!(first.steps[0].shell().unwrap().contains("deny mount,"));
     assert!(entered(&first).is_some());
 
     let mut wish = spec();
     wish.process.init = true;
-    let plan = steps(&wish, &facts(true, None));
+    let plan = steps(&wish, &facts(yes.clone(), None));
     assert_eq!(plan.steps[plan.steps.len() - 3..][..2], [enter("rrun-default", true), Step::StartReaper]);
 
-    let bare = steps(&spec(), &facts(false, None));
+    let bare = steps(&spec(), &facts(no.clone(), None));
     assert!(!loads(&bare) && entered(&bare).is_none());
     assert!(bare.warnings[0].contains("package apparmor"), "{:?}", bare.warnings);
+
+    // Another rrun's is replaced, or better than none.
+    let another = Loaded::Another { marks: vec!["rrun-default//text-0".into()] };
+    let newer = steps(&spec(), &facts(another.clone(), Some("/sbin/apparmor_parser")));
+    let stale = vec!["rrun-default//text-0".to_string()];
+    assert_eq!(newer.steps[0], Step::LoadAppArmor { parser: "/sbin/apparmor_parser".into(), stale });
+    let kept = steps(&spec(), &facts(another, None));
+    assert!(!loads(&kept) && entered(&kept).is_some());
+    assert!(kept.warnings[0].contains("another rrun's"), "{:?}", kept.warnings);
 
     wish.process.apparmor = AppArmor::Profile("mine".into());
     assert_eq!(entered(&steps(&wish, &v2())), None);
     assert!(steps(&wish, &v2()).warnings[0].contains("mine"));
-    assert!(entered(&steps(&wish, &facts(false, None))).is_some());
+    assert!(entered(&steps(&wish, &facts(no.clone(), None))).is_some());
 
     wish.make_privileged();
-    assert_eq!(entered(&steps(&wish, &facts(true, None))), None);
+    assert_eq!(entered(&steps(&wish, &facts(yes.clone(), None))), None);
 }

@@ -9,7 +9,7 @@ mod check;
 #[cfg(test)]
 mod golden;
 
-use crate::apparmor::{self, Facts};
+use crate::apparmor::{self, Facts, Loaded};
 use crate::cgroup;
 use crate::host::HostFacts;
 use crate::join::JoinSpec;
@@ -325,32 +325,37 @@ fn confine(process: &Process, seccomp: &Seccomp, facts: &HostFacts, steps: &mut 
 
 /// The default profile, if the kernel does not have it yet and there is something to load it with.
 fn load_apparmor(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>) {
-    if let (AppArmor::Default, Some(Facts { default_loaded: false, parser: Some(parser) })) =
-        (&process.apparmor, &facts.apparmor)
-    {
-        steps.push(Step::LoadAppArmor { parser: parser.clone() });
+    if let (AppArmor::Default, Some(Facts { default, parser: Some(parser) })) = (&process.apparmor, &facts.apparmor) {
+        let stale = match default {
+            Loaded::Yes => return,
+            Loaded::No => Vec::new(),
+            Loaded::Another { marks } => marks.clone(),
+        };
+        steps.push(Step::LoadAppArmor { parser: parser.clone(), stale });
     }
 }
 
 /// The profile that the program will run under, once the steps before have been carried out.
 fn apparmor_profile(process: &Process, facts: &HostFacts, warnings: &mut Vec<String>) -> Option<String> {
-    match (&process.apparmor, &facts.apparmor) {
-        (AppArmor::Unconfined, _) | (AppArmor::Default, None) => None,
-        (AppArmor::Profile(name), Some(_)) => Some(name.clone()),
+    let there = match (&process.apparmor, &facts.apparmor) {
+        (AppArmor::Unconfined, _) | (AppArmor::Default, None) => return None,
+        (AppArmor::Profile(name), Some(_)) => return Some(name.clone()),
         (AppArmor::Profile(name), None) => {
             warnings.push(format!("this machine has no AppArmor: the container goes without profile {name}"));
-            None
+            return None;
         }
-        (AppArmor::Default, Some(Facts { default_loaded: false, parser: None })) => {
-            warnings.push(format!(
-                "AppArmor is on, but profile {} is not loaded and apparmor_parser (package apparmor) is missing: the \
-                 container goes without",
-                apparmor::DEFAULT
-            ));
-            None
+        (AppArmor::Default, Some(Facts { default, parser: None })) => default,
+        (AppArmor::Default, Some(_)) => return Some(apparmor::DEFAULT.to_string()),
+    };
+    let consequence = match there {
+        Loaded::Yes => return Some(apparmor::DEFAULT.to_string()),
+        Loaded::No => "is not loaded and apparmor_parser (package apparmor) is missing: the container goes without",
+        Loaded::Another { .. } => {
+            "is another rrun's and apparmor_parser (package apparmor) is missing: the container runs under it as it is"
         }
-        (AppArmor::Default, Some(_)) => Some(apparmor::DEFAULT.to_string()),
-    }
+    };
+    warnings.push(format!("AppArmor is on, but profile {} {consequence}", apparmor::DEFAULT));
+    (*there != Loaded::No).then(|| apparmor::DEFAULT.to_string())
 }
 
 /// The wish, cut down to what the caller can hand on.

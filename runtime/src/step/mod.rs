@@ -18,6 +18,8 @@ pub enum Step {
     /// Host: rrun's own AppArmor profile, into the kernel.
     LoadAppArmor {
         parser: PathBuf,
+        /// What another rrun's leaves in the kernel.
+        stale: Vec<String>,
     },
     /// Host: the group's directories in these hierarchies, then its limits.
     CreateCgroup {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn shell(step: &Step) -> Option<String> {
     let lines = match step {
-        Step::LoadAppArmor { .. } => vec![apparmor::load_command()],
+        Step::LoadAppArmor { stale, .. } => apparmor::load_commands(stale),
         Step::CreateCgroup { dirs, settings, .. } => {
             let mut lines = vec![make(dirs)];
             lines.extend(settings.chunk_by(|a, b| a.file == b.file).map(write));

@@ -130,7 +130,7 @@ impl Action for Step {
         match self {
             Step::LoadAppArmor { .. } => {
                 "The kernel knows no profile after a boot, and takes only compiled ones. This happens once, before the \
-                 first container; the profile then stays, like a rule of the firewall."
+                 first container of a boot or of a new rrun; the profile then stays, like a rule of the firewall."
             }
             Step::CreateCgroup { .. } => {
                 "A cgroup counts and limits what a set of processes uses. Limits are files: they are written before \
