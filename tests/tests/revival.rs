@@ -356,18 +356,17 @@ fn going_down_reaches_whoever_sleeps_or_restarts() {
 
 #[test]
 fn the_unit_calls_what_is_there() {
-    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../cli/dist/rrun.service");
-    let text = fs::read_to_string(unit).expect("the unit");
+    let text = include_str!("../../cli/dist/rrun.service");
     assert!(text.contains("ExecStart=/usr/bin/rrun boot\n"), "{text}");
     assert!(text.contains("ExecStop=/usr/bin/rrun boot --down\n"), "monitors are in no unit: {text}");
     if std::process::Command::new("systemd-analyze").arg("--version").output().is_ok_and(|o| o.status.success()) {
         let host = Host::bare();
         // The binary that the unit names is where the package puts it.
-        host.sh(&format!(
-            "mkdir -p {0}/u; sed s,/usr/bin/rrun,{1}, {unit} > {0}/u/rrun.service",
-            host.dir.display(),
-            rrun_tests::host::env("RRUN_BIN")
-        ));
+        let unit = text.replace("/usr/bin/rrun", &rrun_tests::host::env("RRUN_BIN"));
+        let dir = host.dir.join("u");
+        fs::create_dir(host.outside(&dir))
+            .and_then(|()| fs::write(host.outside(dir.join("rrun.service")), unit))
+            .expect("written");
         let ran = host.try_sh(&format!("systemd-analyze verify --man=no {}/u/rrun.service", host.dir.display()));
         assert!(!ran.stderr.contains("rrun.service:"), "{}", ran.stderr);
     } else {

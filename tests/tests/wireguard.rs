@@ -64,7 +64,9 @@ fn networks_keep_away_from_what_is_behind_a_tunnel() {
     }
     let host = with_tunnel();
     // What AllowedIPs become: routes without a router.
-    host.sh("ip route add 172.17.0.0/16 dev wg0; ip route add 172.18.0.0/23 dev wg0; ip route add 172.18.3.7/32 dev wg0");
+    host.sh(
+        "ip route add 172.17.0.0/16 dev wg0; ip route add 172.18.0.0/23 dev wg0; ip route add 172.18.3.7/32 dev wg0",
+    );
     assert_eq!(subnet(&host, "bridge"), "172.18.2.0/24");
     host.ok(&["network", "create", "a"]);
     assert_eq!(subnet(&host, "a"), "172.18.4.0/24", "the default network has the first one");
@@ -135,8 +137,7 @@ fn containers_reach_the_world_through_it() {
     let doc: Value = serde_json::from_str(&host.neighbour("nft -j list table inet watch")).expect("JSON");
     let rules = doc["nftables"].as_array().cloned().unwrap_or_default();
     let expressions = rules.iter().filter_map(|r| r["rule"]["expr"].as_array());
-    let seen: Vec<u64> =
-        expressions.filter_map(|e| e.iter().find_map(|e| e["counter"]["packets"].as_u64())).collect();
+    let seen: Vec<u64> = expressions.filter_map(|e| e.iter().find_map(|e| e["counter"]["packets"].as_u64())).collect();
     assert!(seen[0] >= 2 && seen[1] >= 2 && seen[2] == 0, "1420 less 40 bytes of headers, less 60 in IPv6: {seen:?}");
     host.sh("ip link del wg0");
 }
@@ -150,8 +151,7 @@ fn what_is_published_is_reached_over_it() {
     everything_through_it(&host);
     host.ok(&["network", "create", "--ipv6", "net"]);
     let only_there = format!("{HERE}:8081:80");
-    let web =
-        serve_as(&host, "tcp", &["--network", "net", "-p", "8080:80", "-p", &only_there], "::", 80, "web");
+    let web = serve_as(&host, "tcp", &["--network", "net", "-p", "8080:80", "-p", &only_there], "::", 80, "web");
     let reached = eventually("the tunnel is up", || {
         let ran = host.try_neighbour(&call(HERE, 8080));
         (ran.code == 0).then_some(ran.stdout)

@@ -10,9 +10,14 @@ export RRUN_BIN=$PWD/bin/rrun RRUN_PROBER=$PWD/bin/prober RRUN_PEER=$PWD/bin/pee
 
 if [ "${1:-}" = --one ]; then # NAME: "file::test"
   name=$2 log=results/$2.log
+  # What a test leaves behind when it fails would slow all others down: it is in here, and goes with it.
+  group=/sys/fs/cgroup/test-$$
+  mkdir "$group" && echo $$ >"$group/cgroup.procs"
   start=$(date +%s%N)
   timeout -k 10 $((120 * ${RRUN_TEST_SLOW:-1})) "tests/${name%%::*}" --exact "${name#*::}" --test-threads 1 --nocapture >"$log" 2>&1 </dev/null
   code=$?
+  echo $$ >/sys/fs/cgroup/cgroup.procs
+  echo 1 >"$group/cgroup.kill"
   seconds=$((($(date +%s%N) - start) / 100000000))
   skipped=$(grep -o 'skipped: .*' "$log" | head -n1)
   word=ok
@@ -20,6 +25,7 @@ if [ "${1:-}" = --one ]; then # NAME: "file::test"
   [ $code = 0 ] || word=FAILED
   [ $code != 124 ] && [ $code != 137 ] || word=TIMEOUT
   echo "$word" >"results/$name.end"
+  for _ in $(seq 50); do rmdir "$group" 2>/dev/null && break; sleep 0.1; done
   # One write, so that tests that end together do not mix their lines.
   printf '%-8s %4d.%d s  %s%s\n' "$word" $((seconds / 10)) $((seconds % 10)) "$name" "${skipped:+  ($skipped)}"
   exit 0
