@@ -77,19 +77,32 @@ fn paused_means_that_nothing_moves() {
     host.ok(&["rm", "-f", "cc"]);
 }
 
+/// Where the hierarchies are mounted.
+const TREE: &str = "/sys/fs/cgroup";
+
 #[test]
 fn the_freezer_of_cgroup_v1_does_it_too() {
     let host = Host::new();
-    if host.try_sh("[ -d /sys/fs/cgroup/freezer ] && umount /sys/fs/cgroup/unified").code != 0 {
-        println!("skipped: kernel has no cgroup v1 freezer, or only that");
+    // A machine with v1 has the v2 hierarchy as well, and below the host's own mount of it another: both away. On a
+    // machine with v2 alone, v1 in its place.
+    let v1 = host.try_sh("[ -d /sys/fs/cgroup/freezer ]").code == 0;
+    if v1 {
+        host.sh("umount /sys/fs/cgroup/unified");
+        host.try_sh("umount /sys/fs/cgroup/unified");
+    } else if host
+        .try_sh(&format!("umount {TREE}; umount {TREE}; mount -t tmpfs none {TREE}; mkdir {TREE}/freezer"))
+        .code
+        != 0
+        || host.try_sh(&format!("mount -t cgroup -o freezer none {TREE}/freezer")).code != 0
+    {
+        println!("skipped: kernel has no cgroup v1 freezer");
         return;
     }
-    // The hierarchy itself is still there below the test's own mount: take that away as well.
-    host.try_sh("umount /sys/fs/cgroup/unified");
     host.ok(&["run", "-d", "--name", "cc", "--network", "none", "busybox", "sh", "-c", COUNTS]);
     eventually("it counts", || (lines(&host, "cc") > 3).then_some(()));
     host.ok(&["pause", "cc"]);
-    assert_eq!(limit(&host, "cc", "freezer.state", "freezer.state"), "FROZEN");
+    let state = format!("{TREE}/freezer/rrun/{}/freezer.state", field(&host, "cc", "{{.Id}}"));
+    assert_eq!(host.sh(&format!("cat {state}")), "FROZEN");
     let count = lines(&host, "cc");
     host.sh("sleep 0.2");
     assert_eq!(lines(&host, "cc"), count);
@@ -101,6 +114,13 @@ fn the_freezer_of_cgroup_v1_does_it_too() {
     host.ok(&["start", "cc"]);
     host.ok(&["pause", "cc"]);
     host.ok(&["rm", "-f", "cc"]);
+    if !v1 {
+        // The hierarchy goes with its last group and mount.
+        eventually("the groups are gone", || {
+            (host.try_sh(&format!("rmdir {TREE}/freezer/rrun")).code == 0).then_some(())
+        });
+        host.sh(&format!("umount {TREE}/freezer; umount {TREE}"));
+    }
 }
 
 #[test]

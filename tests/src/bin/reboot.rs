@@ -17,7 +17,9 @@ type Scene = (&'static str, fn());
 
 const BEFORE: &[Scene] = &[
     ("a_first_run_loads_what_a_boot_forgets", a_first_run_loads_what_a_boot_forgets),
+    ("a_newer_rrun_replaces_the_profile", a_newer_rrun_replaces_the_profile),
     ("a_machine_with_containers", a_machine_with_containers),
+    ("containers_on_the_lan", containers_on_the_lan),
 ];
 
 const AFTER_REBOOT: &[Scene] = &[
@@ -25,11 +27,14 @@ const AFTER_REBOOT: &[Scene] = &[
     ("the_kernel_and_the_volatile_state_agree", the_kernel_and_the_volatile_state_agree),
     ("names_volumes_and_networks_are_still_there", names_volumes_and_networks_are_still_there),
     ("restart_always_comes_back_at_boot", restart_always_comes_back_at_boot),
+    ("the_lan_is_as_before", the_lan_is_as_before),
     ("start_works_as_before", start_works_as_before),
+    ("the_unit_stops_and_starts_what_it_started", the_unit_stops_and_starts_what_it_started),
 ];
 
 const AFTER_POWER_CUT: &[Scene] = &[
     ("every_command_still_works", every_command_still_works),
+    ("the_lan_is_as_before", the_lan_is_as_before),
     ("what_ran_is_told_and_starts_again", what_ran_is_told_and_starts_again),
     ("what_was_half_made_can_be_removed", what_was_half_made_can_be_removed),
     ("nothing_is_left_of_it", nothing_is_left_of_it),
@@ -99,28 +104,26 @@ fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot").trim().to_string()
 }
 
-/// Of the verb or flag that is asked for, whether this rrun has it.
-fn knows(args: &[&str], word: &str) -> bool {
-    let ran = rrun(args);
-    ran.code == 0 && ran.stdout.contains(word)
-}
-
-fn has_restart_policies() -> bool {
-    knows(&["run", "--help"], "--restart") && knows(&["boot", "--help"], "boot")
-}
-
-/// The page of the web server in container `web`, through the port it publishes.
-fn page() -> Option<String> {
+/// The page of the web server there.
+fn page(address: &str, port: u16) -> Option<String> {
     let mut c = Command::new("python3");
-    c.args([
-        "-c",
-        "import socket; s = socket.create_connection(('127.0.0.1', 8080), 5); s.sendall(b'GET /page HTTP/1.0\\r\\n\\r\\n')\n\
+    let script = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)\n\
+         s.sendall(b'GET /page HTTP/1.0\\r\\n\\r\\n')\n\
          d = b''\n\
          while (b := s.recv(4096)): d += b\n\
-         print(d.decode().split('\\r\\n\\r\\n')[1], end='')",
-    ]);
+         print(d.decode().split('\\r\\n\\r\\n')[1], end='')";
+    c.args(["-c", script, address, &port.to_string()]);
     let ran = run(c);
     (ran.code == 0).then(|| ran.stdout.trim().to_string())
+}
+
+/// That of container `web`, through the port it publishes.
+fn published() -> Option<String> {
+    page("127.0.0.1", 8080)
+}
+
+fn is_running(name: &str) -> Option<()> {
+    (inspect(name)["State"]["Status"] == "running").then_some(())
 }
 
 // ---- before
@@ -130,17 +133,51 @@ fn a_first_run_loads_what_a_boot_forgets() {
     ok(&["import", "--change", r#"CMD ["sh"]"#, ROOTFS, "busybox"]);
     let loaded = || sh("cat /sys/kernel/security/apparmor/profiles").contains("rrun-default");
     assert!(!loaded(), "a fresh boot");
-    let label = ["run", "--rm", "--network", "none", "busybox", "cat", "/proc/self/attr/current"];
-    // Covered by a device node, which is no program.
-    let mut c = Command::new("unshare");
-    c.args(["-m", "sh", "-ec", "mount --bind /dev/null /usr/sbin/apparmor_parser; exec \"$@\"", "sh", BIN]).args(label);
-    let ran = run(c);
+    let ran = without_the_parser(&LABEL);
     assert_eq!((ran.code, ran.stdout.trim()), (0, "unconfined"), "{}", ran.stderr);
     assert!(ran.stderr.contains("package apparmor"), "{}", ran.stderr);
     assert!(!loaded());
 
-    assert_eq!(ok(&label), "rrun-default (enforce)");
+    assert_eq!(ok(&LABEL), "rrun-default (enforce)");
     assert!(loaded());
+}
+
+/// A container that says which profile it runs under.
+const LABEL: [&str; 7] = ["run", "--rm", "--network", "none", "busybox", "cat", "/proc/self/attr/current"];
+
+fn without_the_parser(args: &[&str]) -> Ran {
+    // Covered by a device node, which is no program.
+    let mut c = Command::new("unshare");
+    c.args(["-m", "sh", "-ec", "mount --bind /dev/null /usr/sbin/apparmor_parser; exec \"$@\"", "sh", BIN]).args(args);
+    run(c)
+}
+
+/// An update changes what containers may do from the next start on, not from the next boot on.
+fn a_newer_rrun_replaces_the_profile() {
+    let children = || sh("grep '^rrun-default//' /sys/kernel/security/apparmor/profiles || true");
+    let ours = children();
+    assert_eq!(ours.lines().count(), 1, "{ours}");
+    let mounts = ["run", "--rm", "--cap-add", "SYS_ADMIN", "busybox", "mount", "-t", "tmpfs", "none", "/tmp"];
+    // What other rruns may have left: one of before there were marks, and one with its own.
+    for child in ["", "profile text-0badcafe { }"] {
+        let older = format!(
+            "profile rrun-default flags=(attach_disconnected,mediate_deleted) {{\n file,\n capability,\n network,\n \
+             signal,\n mount,\n umount,\n {child}\n}}"
+        );
+        let load = || sh(&format!("apparmor_parser --replace --skip-cache <<'E'\n{older}\nE"));
+        load();
+        // As it is, where it cannot be replaced: better than none.
+        let ran = without_the_parser(&LABEL);
+        assert_eq!((ran.code, ran.stdout.trim()), (0, "rrun-default (enforce)"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("another rrun's") && ran.stderr.contains("package apparmor"), "{}", ran.stderr);
+        assert_eq!(without_the_parser(&mounts).code, 0, "the older one lets containers mount");
+
+        let ran = rrun(&mounts);
+        assert!(ran.code != 0 && ran.stderr.contains("Permission denied"), "ours does not: {ran:?}");
+        assert_eq!(children(), ours, "and only its mark is there");
+    }
+    // Once replaced, it stays: the parser is not called again.
+    assert_eq!(without_the_parser(&LABEL).stderr, "");
 }
 
 fn a_machine_with_containers() {
@@ -167,12 +204,14 @@ fn a_machine_with_containers() {
     ok(&["run", "-d", "--rm", "--name", "passing", "busybox", "sleep", "1000"]);
     assert_eq!(rrun(&["run", "--name", "done", "busybox", "sh", "-c", "echo last words; exit 3"]).code, 3);
     ok(&["create", "--name", "waiting", "busybox", "true"]);
-    if has_restart_policies() {
-        ok(&["run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "1000"]);
-        ok(&["run", "-d", "--restart", "unless-stopped", "--name", "halted", "busybox", "sleep", "1000"]);
-        ok(&["stop", "-t", "1", "halted"]);
-    }
-    assert_eq!(eventually("the page", page), "page");
+    // The unit is the package's, with another place for the binary.
+    let unit = include_str!("../../../cli/dist/rrun.service").replace("/usr/bin/rrun", BIN);
+    std::fs::write("/etc/systemd/system/rrun.service", unit).expect("written");
+    sh("systemctl --quiet enable rrun.service");
+    ok(&["run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "1000"]);
+    ok(&["run", "-d", "--restart", "unless-stopped", "--name", "halted", "busybox", "sleep", "1000"]);
+    ok(&["stop", "-t", "1", "halted"]);
+    assert_eq!(eventually("the page", published), "page");
     let notes = serde_json::json!({
         "boot": boot_id(),
         "networks": ok(&["network", "ls", "-q", "--no-trunc"]),
@@ -181,6 +220,38 @@ fn a_machine_with_containers() {
     });
     std::fs::write(NOTES, notes.to_string()).expect("written");
     sh("sync");
+}
+
+/// A tagged interface, the host's own device beside the containers', and a dummy: the reboot takes them all.
+fn containers_on_the_lan() {
+    let tagged = ["-o", "parent=eth0.50", "-o", "host_access=true", "--aux-address", "host=10.50.0.250"];
+    ok(&[&["network", "create", "-d", "macvlan", "--subnet", "10.50.0.0/24"], &tagged[..], &["lan"]].concat());
+    ok(&["network", "create", "-d", "ipvlan", "--subnet", "10.51.0.0/24", "inner"]);
+    let run = |name, network, ip, policy, rest: &[&str]| {
+        let flags = ["--network", network, "--ip", ip, "--restart", policy, "--stop-signal", "KILL"];
+        ok(&[&["run", "-d", "--name", name], &flags[..], rest].concat())
+    };
+    let serve = ["busybox", "sh", "-c", "echo lan >/tmp/page; exec httpd -f -p 80 -h /tmp"];
+    run("lan", "lan", "10.50.0.20", "always", &[&["--mac-address", "02:42:0a:32:00:14"], &serve[..]].concat());
+    run("inner", "inner", "10.51.0.20", "unless-stopped", &["busybox", "sleep", "1000"]);
+    the_lan_is_as_before();
+    sh("sync");
+}
+
+fn the_lan_is_as_before() {
+    for name in ["lan", "inner"] {
+        eventually("a restart policy has started it", || is_running(name));
+    }
+    assert_eq!(eventually("the host reaches the LAN's container", || page("10.50.0.20", 80)), "lan");
+    assert_eq!(inspect("lan")["NetworkSettings"]["Networks"]["lan"]["MacAddress"], "02:42:0a:32:00:14");
+    assert!(ok(&["exec", "lan", "ip", "link", "show", "eth0"]).contains("02:42:0a:32:00:14"));
+    assert!(sh("ip -d link show eth0.50").contains("vlan protocol 802.1Q id 50"));
+    let id = |network| ok(&["network", "inspect", "--format", "{{.Id}}", network])[..12].to_string();
+    assert!(sh(&format!("ip -o addr show hs-{}", id("lan"))).contains("10.50.0.250/32"));
+    assert!(sh(&format!("ip -d link show di-{}", id("inner"))).contains("dummy"));
+    let found =
+        ok(&["run", "--rm", "--network", "inner", "busybox", "sh", "-ec", "nslookup inner; ping -c 1 -W 9 inner"]);
+    assert!(found.contains("10.51.0.20"), "{found}");
 }
 
 fn notes() -> Value {
@@ -208,7 +279,7 @@ fn containers_have_ended_and_rm_ones_are_gone() {
 
 /// Nothing of the last boot is taken for something of this one.
 fn the_kernel_and_the_volatile_state_agree() {
-    let up = ok(&["ps", "-q"]);
+    let up = ok(&["ps", "-q", "--filter", "network=bridge"]);
     for dir in ["networks", "ports", "containers"] {
         let left = sh(&format!(
             "find /run/rrun/{dir} -type f -path '*lease*' -o -type f -path '*/ports/*' 2>/dev/null || true"
@@ -237,22 +308,16 @@ fn names_volumes_and_networks_are_still_there() {
 }
 
 fn restart_always_comes_back_at_boot() {
-    if !has_restart_policies() {
-        return;
-    }
-    ok(&["boot"]);
-    eventually("the container with --restart always", || {
-        (inspect("always")["State"]["Status"] == "running").then_some(())
-    });
+    eventually("the container with --restart always", || is_running("always"));
     assert_eq!(inspect("halted")["State"]["Status"], "exited", "it was stopped before the reboot");
     assert_eq!(inspect("plain")["State"]["Status"], "exited", "it has no policy");
-    ok(&["boot"]);
+    assert_eq!(ok(&["boot"]), "", "the unit has done it");
     ok(&["rm", "-f", "always", "halted"]);
 }
 
 fn start_works_as_before() {
     ok(&["start", "web", "plain", "named"]);
-    assert_eq!(eventually("the page", page), "page");
+    assert_eq!(eventually("the page", published), "page");
     let web = inspect("web");
     assert_eq!(web["Id"], notes()["web"]);
     assert_eq!(web["NetworkSettings"]["Networks"]["front"]["IPAddress"], "172.30.7.77");
@@ -265,6 +330,18 @@ fn start_works_as_before() {
     ok(&["run", "--rm", "--network", "back", "busybox", "nslookup", "alias"]);
     assert_eq!(inspect("plain")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], notes()["plain"]);
     ok(&["exec", "plain", "ping", "-c", "1", "-W", "5", "172.17.0.1"]);
+    sh("sync");
+}
+
+/// As an update of the package does.
+fn the_unit_stops_and_starts_what_it_started() {
+    sh("systemctl stop rrun.service");
+    for name in ["lan", "inner"] {
+        assert_eq!(inspect(name)["State"]["Status"], "exited", "{name}");
+    }
+    assert_eq!(inspect("web")["State"]["Status"], "running", "others are none of its business");
+    sh("systemctl start rrun.service");
+    the_lan_is_as_before();
     sh("sync");
 }
 
@@ -313,8 +390,11 @@ fn every_command_still_works() {
         ok(args);
     }
     for id in ok(&["ps", "-aq"]).lines() {
-        let status = inspect(id)["State"]["Status"].as_str().unwrap_or_default().to_string();
-        assert!(["created", "exited"].contains(&status.as_str()), "{id}: {status}");
+        let container = inspect(id);
+        let status = container["State"]["Status"].as_str().unwrap_or_default();
+        let policy = container["HostConfig"]["RestartPolicy"]["Name"].as_str().unwrap_or("no");
+        let expected = if policy == "no" { &["created", "exited"][..] } else { &["running"] };
+        assert!(expected.contains(&status), "{id}, policy {policy}: {status}");
     }
 }
 
@@ -324,7 +404,7 @@ fn what_ran_is_told_and_starts_again() {
         assert_eq!(inspect(name)["State"]["ExitCode"], 255, "{name}");
     }
     ok(&["start", "web", "plain", "named"]);
-    assert_eq!(eventually("the page", page), "page");
+    assert_eq!(eventually("the page", published), "page");
     assert_eq!(inspect("web")["NetworkSettings"]["Networks"]["front"]["IPAddress"], "172.30.7.77");
     assert_eq!(ok(&["logs", "done"]), "last words");
 }
@@ -359,7 +439,7 @@ fn nothing_is_left_of_it() {
             "containers",
             "find /var/lib/rrun/containers /run/rrun/containers -mindepth 1 ! -name names ! -name '*lock' 2>/dev/null || true",
         ),
-        ("links", "ip -br link | grep -E '^(veth|br-)' || true"),
+        ("links", "ip -br link | grep -E '^(veth|br-|hs-|d[im]-|eth0.50)' || true"),
         ("cgroups", "find /sys/fs/cgroup/rrun -mindepth 1 -type d ! -name monitors 2>/dev/null || true"),
         (
             "networks",
