@@ -24,6 +24,7 @@ test_packages=(
   tcpdump                # proves what did and did not cross a wire
   dnsmasq-base           # a real DHCP server on the LAN
   wireguard-tools        # `wg`: a tunnel, where the kernel has them
+  iptables               # firewall rules of other programs
   util-linux procps      # unshare, nsenter, script, ps
 )
 rootfs_packages=(
