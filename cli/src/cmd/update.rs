@@ -61,6 +61,6 @@ fn apply(record: &Record, before: &HostConfig) -> Result<Vec<String>> {
     let (was, _) = cgroup::settings(&old, &[], &layout);
     let (mut now, mut words) = cgroup::settings(&new, &[], &layout);
     now.retain(|setting| !was.contains(setting));
-    words.extend(cgroup::update(&now)?);
+    words.extend(cgroup::update(&new.path, &layout, &now)?);
     Ok(words)
 }

@@ -315,8 +315,13 @@ impl Writer<'_> {
 }
 
 /// Changes limits of a group that exists. On v1 memory must stay below memory and swap together at
-/// every moment: whichever order the kernel takes is the right one.
-pub fn update(settings: &[Setting]) -> Result<Vec<String>> {
+/// every moment: whichever order the kernel takes is the right one. On v2 the group has the files of those
+/// controllers only that somebody needed before.
+pub fn update(path: &Path, layout: &Layout, settings: &[Setting]) -> Result<Vec<String>> {
+    if let Some(unified) = &layout.unified {
+        let needed = settings.iter().filter_map(|s| s.controller.as_deref());
+        super::layout::enable_controllers(unified, path, needed)?;
+    }
     let name = |s: &Setting| s.file.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_string();
     let position = |wanted: &str| settings.iter().position(|s| name(s) == wanted);
     match (super::write_settings(settings), position("memory.limit_in_bytes"), position("memory.memsw.limit_in_bytes"))
