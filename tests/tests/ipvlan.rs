@@ -325,3 +325,24 @@ fn tcpdump(host: &Host) -> (std::process::Child, std::io::BufReader<std::process
     let out = child.stdout.take().expect("piped");
     (child, std::io::BufReader::new(out))
 }
+
+/// A host has an eth0 of its own, whose name its containers' devices have, too.
+#[test]
+fn the_hosts_eth0_is_not_in_the_way() {
+    if lacks(&["dummy", "macvlan", "ipvlan"]) {
+        return;
+    }
+    let host = Host::new();
+    host.sh("ip link add eth0 type dummy; ip link set eth0 up; ip link add eth1 type dummy");
+    create(&host, "macvlan", "mac", &["--subnet", "10.7.0.0/24", "-o", "parent=eth0"]);
+    create(&host, "ipvlan", "ip", &["--subnet", "10.8.0.0/24"]);
+    for network in ["mac", "ip"] {
+        let id = serve(&host, &["--network", network], 80, "web");
+        assert_eq!(link_of(&host, &id, "eth0")["ifname"], "eth0", "{network}");
+        host.ok(&["network", "connect", if network == "mac" { "ip" } else { "mac" }, &id]);
+        assert_eq!(link_of(&host, &id, "eth1")["ifname"], "eth1", "{network}");
+        host.ok(&["rm", "-f", &id]);
+    }
+    host.ok(&["network", "rm", "mac", "ip"]);
+    host.sh("ip link del eth0; ip link del eth1");
+}

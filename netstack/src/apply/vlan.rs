@@ -5,12 +5,12 @@ use crate::driver::vlan;
 use crate::model::{Endpoint, Network};
 use crate::networks::VlanOptions;
 use crate::networks::vlan::Parent;
-use crate::nl::{Batch, Failure, NewUpper, Socket};
+use crate::nl::{self, Batch, Failure, NewUpper, Socket, Visit};
 use crate::step::{Shim, Step, UpperDevice};
 use ipnetwork::IpNetwork;
 use plan::{Action, Error, Result};
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 pub(crate) fn apply(route: &mut Socket, step: &Step, netns: BorrowedFd<'_>) -> Result<()> {
@@ -55,25 +55,41 @@ pub(crate) fn was_in_use(step: &Step, errno: i32) -> bool {
 fn create(route: &mut Socket, step: &Step, device: &UpperDevice, netns: BorrowedFd<'_>) -> Result<()> {
     let parent = index(route, &device.parent)?;
     let patience = Patience::new();
+    let mut name = device.ifname.as_str();
     let refusal = loop {
         let mut batch = Batch::new();
         batch.add_upper(
             0,
-            NewUpper {
-                name: &device.ifname,
-                kind: device.kind,
-                parent,
-                mac: device.mac,
-                mtu: device.mtu,
-                netns: Some(netns),
-            },
+            NewUpper { name, kind: device.kind, parent, mac: device.mac, mtu: device.mtu, netns: Some(netns) },
         );
         match route.run(batch)? {
             Err(f) if was_in_use(step, f.errno) && patience.wait() => {}
+            Err(f) if f.errno == libc::EEXIST && name != NEWBORN => name = NEWBORN,
             done => break done,
         }
     };
-    refusal.map_err(|f| refused(&f, step.line(), &device.parent, device.kind.driver()))
+    refusal.map_err(|f| refused(&f, step.line(), &device.parent, device.kind.driver()))?;
+    if name == NEWBORN { christen(&device.ifname, step, netns) } else { Ok(()) }
+}
+
+/// Before Linux 6.14 the name of a device born in another namespace must be free in this one, too; `eth0`
+/// seldom is. It is born under this name then, and gets its own where it lives.
+const NEWBORN: &str = "rrun-newborn";
+
+fn christen(name: &str, step: &Step, netns: BorrowedFd<'_>) -> Result<()> {
+    let home = nl::current()?;
+    let _visit = Visit::enter(netns, home.as_fd())?;
+    let mut inside = Socket::route()?;
+    let mut batch = Batch::new();
+    batch.rename(0, index(&inside, NEWBORN)?, name);
+    let done = inside.run(batch)?;
+    done.map_err(|f| {
+        let error = f.error(step.line());
+        match delete_device(&mut inside, NEWBORN) {
+            Ok(()) => error,
+            Err(e) => error.with_hint(format!("{NEWBORN} is left in the container: {e}")),
+        }
+    })
 }
 
 fn index(route: &Socket, name: &str) -> Result<u32> {

@@ -122,6 +122,12 @@ impl Batch {
         }
     }
 
+    /// Of a link that is down.
+    pub fn rename(&mut self, tag: usize, index: u32, name: &str) {
+        let m = LinkUnspec::new_with_index(index).name(name.to_string()).build();
+        self.push(tag, RouteNetlinkMessage::NewLink(m), 0);
+    }
+
     pub fn link_up(&mut self, tag: usize, index: u32) {
         let m = LinkUnspec::new_with_index(index).up().build();
         self.push(tag, RouteNetlinkMessage::NewLink(m), 0);

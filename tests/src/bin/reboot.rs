@@ -164,8 +164,12 @@ fn a_newer_rrun_replaces_the_profile() {
             "profile rrun-default flags=(attach_disconnected,mediate_deleted) {{\n file,\n capability,\n network,\n \
              signal,\n mount,\n umount,\n {child}\n}}"
         );
-        let load = || sh(&format!("apparmor_parser --replace --skip-cache <<'E'\n{older}\nE"));
-        load();
+        // Otherwise its mark would be handed on.
+        sh(&format!(
+            "printf %s '{}' > /sys/kernel/security/apparmor/.remove",
+            ours.split(' ').next().unwrap_or_default()
+        ));
+        sh(&format!("apparmor_parser --replace --skip-cache <<'E'\n{older}\nE"));
         // As it is, where it cannot be replaced: better than none.
         let ran = without_the_parser(&LABEL);
         assert_eq!((ran.code, ran.stdout.trim()), (0, "rrun-default (enforce)"), "{}", ran.stderr);
