@@ -337,15 +337,16 @@ fn start_works_as_before() {
     sh("sync");
 }
 
-/// As an update of the package does.
+/// As an update of the package does, and an orderly shutdown.
 fn the_unit_stops_and_starts_what_it_started() {
     sh("systemctl stop rrun.service");
-    for name in ["lan", "inner"] {
+    for name in ["lan", "inner", "web"] {
         assert_eq!(inspect(name)["State"]["Status"], "exited", "{name}");
     }
-    assert_eq!(inspect("web")["State"]["Status"], "running", "others are none of its business");
     sh("systemctl start rrun.service");
     the_lan_is_as_before();
+    assert_eq!(inspect("web")["State"]["Status"], "exited", "it has no policy");
+    ok(&["start", "web", "plain", "named"]);
     sh("sync");
 }
 
