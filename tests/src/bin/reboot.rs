@@ -18,8 +18,8 @@ type Scene = (&'static str, fn());
 const BEFORE: &[Scene] = &[
     ("a_first_run_loads_what_a_boot_forgets", a_first_run_loads_what_a_boot_forgets),
     ("a_newer_rrun_replaces_the_profile", a_newer_rrun_replaces_the_profile),
-    ("a_machine_with_containers", a_machine_with_containers),
     ("containers_on_the_lan", containers_on_the_lan),
+    ("a_machine_with_containers", a_machine_with_containers),
 ];
 
 const AFTER_REBOOT: &[Scene] = &[
