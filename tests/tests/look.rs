@@ -83,55 +83,6 @@ fn top_shows_processes_without_running_any() {
 }
 
 #[test]
-fn events_as_they_happen_and_as_they_were() {
-    let host = Host::new();
-    let mut live = host.command(&[
-        "events",
-        "--filter",
-        "event=die",
-        "--format",
-        "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}",
-    ]);
-    let live = live.stdout(Stdio::piped()).spawn().expect("events");
-    host.ok(&["run", "--rm", "--name", "one", "--label", "a=b", "--network", "none", "busybox", "true"]);
-    host.rrun(&["run", "--name", "two", "--network", "none", "busybox", "sh", "-c", "exit 3"]).expect(3);
-    host.ok(&["rename", "two", "three"]);
-    host.ok(&["rm", "three"]);
-    let until = host.sh("date +%s.%N");
-    let all = host.ok(&["events", "--since", "5m", "--until", &until]);
-    for (action, name) in
-        [("create", "one"), ("start", "one"), ("die", "one"), ("destroy", "one"), ("start", "two"), ("rename", "three")]
-    {
-        let line =
-            all.lines().find(|l| l.contains(&format!(" container {action} ")) && l.contains(&format!("name={name}")));
-        assert!(line.is_some(), "no {action} of {name} in\n{all}");
-    }
-    let filtered = host.ok(&[
-        "events",
-        "--since",
-        "5m",
-        "--until",
-        &until,
-        "-f",
-        "label=a=b",
-        "-f",
-        "event=start",
-        "--format",
-        "{{.Actor.Attributes.name}}",
-    ]);
-    assert_eq!(filtered, "one");
-    let json = host.ok(&["events", "--since", "5m", "--until", &until, "-f", "container=two", "--format", "json"]);
-    assert!(json.lines().all(|l| serde_json::from_str::<Value>(l).expect("JSON")["Type"] == "container"), "{json}");
-    assert_eq!(host.ok(&["events", "--since", &until, "--until", &until]), "");
-    assert!(host.refuses(&["events", "--until", "1m", "-f", "colour=red"]).contains("invalid filter 'colour'"));
-    let mut live = live;
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    live.kill().expect("kill");
-    let seen = live.wait_with_output().expect("its output").stdout;
-    assert_eq!(String::from_utf8_lossy(&seen), "die one 0\ndie two 3\n");
-}
-
-#[test]
 fn info_version_df_and_prune() {
     let host = Host::new();
     host.ok(&["import", &env("RRUN_ROOTFS"), "unused"]);

@@ -153,6 +153,26 @@ fn detach_and_attach_again() {
     s.send("echo ba\"\"ck; exit 5\n");
     s.expect("back");
     assert_eq!(s.end().0, 5);
+    let until = host.sh("date +%s.%N");
+    let told = [
+        "events",
+        "--since",
+        "5m",
+        "--until",
+        &until,
+        "-f",
+        "event=attach",
+        "-f",
+        "event=detach",
+        "-f",
+        "event=resize",
+    ];
+    let told = host.ok(&told);
+    let words: Vec<&str> = told.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(words.first(), Some(&"attach"), "{told}");
+    assert_eq!(words.iter().filter(|w| **w == "attach").count(), 2, "{told}");
+    assert_eq!(words.iter().filter(|w| **w == "detach").count(), 1, "{told}");
+    assert!(told.contains("width=80"), "{told}");
 }
 
 #[test]

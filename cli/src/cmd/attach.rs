@@ -1,7 +1,7 @@
 //! `rrun attach`, and the foreground half of `run` and `start -a`.
 
 use crate::args::AttachArgs;
-use crate::container::{self, life};
+use crate::container::{self, Record, events, life};
 use crate::context::Context;
 use plan::{Error, Kind, Result};
 use runtime::attach::{self, AttachEnd, AttachOptions};
@@ -73,6 +73,7 @@ pub fn run(ctx: &Context, args: &AttachArgs) -> Result<i32> {
             .with_hint("`rrun exec` works without it; `rrun restart` gives the container a new one"),
         _ => e,
     })?;
+    events::container(ctx, &record, "attach", &[]);
     follow(ctx, &record.id, stream, wishes, signals)
 }
 
@@ -92,7 +93,12 @@ pub fn follow(ctx: &Context, id: &str, stream: UnixStream, wishes: Wishes, signa
     };
     match attach::client(stream, options)? {
         AttachEnd::Exited(code) => Ok(code),
-        AttachEnd::Detached => Ok(0),
+        AttachEnd::Detached => {
+            if let Ok(record) = Record::load(&ctx.container_dir(id)) {
+                events::container(ctx, &record, "detach", &[]);
+            }
+            Ok(0)
+        }
         // As the shell counts programs that die of a signal.
         AttachEnd::OutputClosed => Ok(128 + libc::SIGPIPE),
         AttachEnd::Signalled(number) => Ok(128 + number),

@@ -1,6 +1,7 @@
 //! `rrun commit`: an image of a container's changes.
 
 use crate::args::CommitArgs;
+use crate::container::events::{self, Event};
 use crate::container::tree::{Held, child};
 use crate::container::{self, Record};
 use crate::context::Context;
@@ -53,6 +54,14 @@ pub fn run(ctx: &Context, args: &CommitArgs) -> Result<i32> {
         (Err(e), _) => Err(e),
         (Ok(()), image) => image,
     }?;
+    let told = [
+        ("comment", options.message.clone()),
+        ("imageID", image.id.clone()),
+        ("imageRef", options.reference.as_ref().map_or_else(String::new, Reference::to_string)),
+    ];
+    let mut happened = vec![Event::container(&record, "commit", &told)];
+    happened.extend(options.reference.map(|r| Event::image("tag", &image.id, &r.to_string(), &image.config.labels)));
+    events::write(ctx, &happened);
     super::out(&format!("{}\n", image.id));
     Ok(0)
 }

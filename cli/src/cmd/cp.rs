@@ -3,7 +3,7 @@
 use crate::args::CpArgs;
 use crate::container::tree::copy::{Arrival, End, Kind};
 use crate::container::tree::{Held, Part};
-use crate::container::{self, Record};
+use crate::container::{self, Record, events};
 use crate::context::Context;
 use crate::render::table::human_size;
 use images::layer::extract;
@@ -76,6 +76,7 @@ fn out_of(ctx: &Context, args: &CpArgs, record: &Record, path: &str, to: &Side<'
     // Nobody reads any more: the child's next write ends it.
     drop(ours);
     let bytes = told(child.join(), unpacked)?;
+    events::container(ctx, record, "archive-path", &[]);
     done(args, bytes, if arrival.is_some() { to } else { "-" });
     Ok(0)
 }
@@ -106,6 +107,7 @@ fn into(ctx: &Context, args: &CpArgs, record: &Record, from: &Side<'_>, path: &s
     };
     let _ = ours.shutdown(Shutdown::Write);
     let bytes = told(sent, child.join())?;
+    events::container(ctx, record, "extract-to-dir", &[]);
     done(args, bytes, &format!("{name}:{path}"));
     Ok(0)
 }

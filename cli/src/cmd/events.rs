@@ -1,4 +1,4 @@
-//! `rrun events`: what happens to containers, as it happens or as it was.
+//! `rrun events`: what happens to containers, images, networks and volumes, as it happens or as it was.
 
 use crate::args::EventsArgs;
 use crate::cmd::moment::moment;
@@ -76,27 +76,27 @@ fn parse(filters: &[String]) -> Result<Vec<(String, String)>> {
 
 /// Values of one key are alternatives, keys must all agree; labels must all be there.
 fn passes(event: &Value, filters: &[(String, String)]) -> bool {
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let (kind, id, action) = (text(&event["Type"]), text(&event["Actor"]["ID"]), text(&event["Action"]));
     let attributes = &event["Actor"]["Attributes"];
-    let object =
-        |wanted: &str, of: &str| kind == of && (id.starts_with(wanted) || attributes["name"].as_str() == Some(wanted));
+    // Docker's rule: the beginning of an ID or of a name will do.
+    let object = |wanted: &str, of: &str| {
+        kind == of && (id.starts_with(wanted) || text(&attributes["name"]).starts_with(wanted))
+    };
     let test = |key: &str, v: &str| match key {
-        "container" => object(v, "container"),
-        "network" | "volume" => object(v, key),
+        "container" | "network" | "volume" => object(v, key),
         // Of a daemon or a swarm: none happen here.
         "config" | "daemon" | "node" | "plugin" | "secret" | "service" => false,
         "event" => action == v || action.split(':').next() == Some(v),
         "health_status" => action == format!("health_status: {v}"),
         "image" => {
-            let image = attributes["image"].as_str().unwrap_or_default();
-            image == v || image.split(':').next() == Some(v)
+            let name = text(&attributes[if kind == "image" { "name" } else { "image" }]);
+            [id, without_tag(id), name, without_tag(name)].contains(&v)
         }
         "label" => match v.split_once('=') {
             Some((k, value)) => attributes[k].as_str() == Some(value),
             None => attributes.get(v).is_some(),
         },
-        "scope" => v == "local",
+        "scope" => event["scope"] == v,
         _ => kind == v,
     };
     KEYS.iter().all(|key| {
@@ -108,10 +108,20 @@ fn passes(event: &Value, filters: &[(String, String)]) -> bool {
     })
 }
 
+fn text(v: &Value) -> &str {
+    v.as_str().unwrap_or_default()
+}
+
+/// `host:5000/name:1` as `host:5000/name`.
+fn without_tag(name: &str) -> &str {
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find(':').map_or(name, |colon| &name[..last + colon])
+}
+
 /// Docker's line, JSON, or a Go template.
 fn shown(event: &Value, format: Option<&str>) -> Result<String> {
     match format {
-        Some("json") => Ok(format!("{event}\n")),
+        Some("json" | "{{json .}}") => Ok(format!("{event}\n")),
         Some(format) if !format.is_empty() => {
             let mut row = event.as_object().cloned().unwrap_or_default();
             // In templates Docker's fields have Go's names.
@@ -132,7 +142,6 @@ fn shown(event: &Value, format: Option<&str>) -> Result<String> {
             template::list(Some(format), &[], &[row])
         }
         _ => {
-            let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
             let nothing = Map::new();
             let attributes = event["Actor"]["Attributes"].as_object().unwrap_or(&nothing);
             let mut pairs: Vec<String> = attributes.iter().map(|(k, v)| format!("{k}={}", text(v))).collect();

@@ -5,6 +5,7 @@
 
 use super::attach::Wishes;
 use crate::args::ExecArgs;
+use crate::container::events::{self, Event};
 use crate::container::request::process::{environment, forget_terminal};
 use crate::container::{self, Record, life, spec::run_spec};
 use crate::context::Context;
@@ -53,7 +54,18 @@ pub fn run(ctx: &Context, args: &ExecArgs) -> Result<i32> {
             (Io::Pipes { stdin: pipes.stdin, stdout: pipes.stdout, stderr: pipes.stderr }, Some(pipes.ends))
         }
     };
+    let words = command.join(" ");
+    let exec_id = container::names::new_id()?;
+    let event = |action: &str, more: &[(&str, String)]| {
+        Event::container(&record, action, &[&[("execID", exec_id.clone())], more].concat())
+    };
+    let begun = ["exec_create", "exec_start"].map(|action| event(&format!("{action}: {words}"), &[]));
     let mut running = join::exec(&join, target, &HostFacts::observe()?, io)?;
+    events::write(ctx, &begun);
+    let died = |code: i32| {
+        events::write(ctx, &[event("exec_die", &[("exitCode", code.to_string())])]);
+        Ok(code)
+    };
     let ends = match (running.tty.take(), pipes) {
         (Some(master), _) => Ends::Tty(master),
         (None, Some(ends)) => ends,
@@ -72,8 +84,11 @@ pub fn run(ctx: &Context, args: &ExecArgs) -> Result<i32> {
         ..relay::Options::default()
     };
     match relay::relay(running.pid, running.pidfd, ends, &relay::own_stdio(), options)? {
-        AttachEnd::Exited(code) => Ok(code),
-        AttachEnd::Detached => Ok(0),
+        AttachEnd::Exited(code) => died(code),
+        AttachEnd::Detached => {
+            events::write(ctx, &[event("exec_detach", &[])]);
+            Ok(0)
+        }
         AttachEnd::OutputClosed => Ok(128 + libc::SIGPIPE),
         AttachEnd::Signalled(number) => Ok(128 + number),
         AttachEnd::Lost => Err(Error::system("the command cannot be watched any more")),

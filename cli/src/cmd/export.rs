@@ -1,8 +1,8 @@
 //! `rrun export`: a container's root file system as a tar archive.
 
 use crate::args::ExportArgs;
-use crate::container;
 use crate::container::tree::{Held, Part};
+use crate::container::{self, events};
 use crate::context::Context;
 use images::layer::Packer;
 use plan::{Error, Result, ResultExt};
@@ -26,6 +26,7 @@ pub fn run(ctx: &Context, args: &ExportArgs) -> Result<i32> {
         }
         None => held.work(Part::Root, |root| pack(root, std::io::stdout().lock()))?.join()?,
     }
+    events::container(ctx, &record, "export", &[]);
     Ok(0)
 }
 

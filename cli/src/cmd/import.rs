@@ -1,6 +1,7 @@
 //! `rrun import`: an image from the tar archive of a root file system.
 
 use crate::args::ImportArgs;
+use crate::container::events::{self, Event};
 use crate::context::Context;
 use images::archive::{ImportOptions, import};
 use images::reference::Reference;
@@ -21,6 +22,9 @@ pub fn run(ctx: &Context, args: &ImportArgs) -> Result<i32> {
         platform: args.platform.clone(),
     };
     let image = import(&ctx.images()?, reader, &options)?;
+    let mut happened = vec![Event::image("import", &image.id, &image.id, &image.config.labels)];
+    happened.extend(options.reference.map(|r| Event::image("tag", &image.id, &r.to_string(), &image.config.labels)));
+    events::write(ctx, &happened);
     println!("{}", image.id);
     Ok(0)
 }

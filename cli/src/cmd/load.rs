@@ -1,6 +1,7 @@
 //! `rrun load`: images from archives and OCI directories.
 
 use crate::args::LoadArgs;
+use crate::container::events;
 use crate::context::Context;
 use crate::render::progress::Bars;
 use images::archive::{Input, Loaded, load};
@@ -19,11 +20,17 @@ pub fn run(ctx: &Context, args: &LoadArgs) -> Result<i32> {
     };
     let bars = Bars::new();
     let progress: &dyn Progress = if args.quiet { &Silent } else { &bars };
-    let loaded = load(&ctx.images()?, input, progress).map_err(|e| {
+    let store = ctx.images()?;
+    let loaded = load(&store, input, progress).map_err(|e| {
         let known = e.hint.is_some() || e.errno.is_some();
         if known { e } else { e.with_hint("the archive is damaged or was altered: copy or save it again") }
     })?;
     for loaded in loaded {
+        if let Loaded::Tagged(name) | Loaded::Untagged(name) = &loaded
+            && let Some(image) = store.find(name)?
+        {
+            events::image(ctx, "load", &image.id, &image.id, &image.config.labels);
+        }
         match loaded {
             Loaded::Renamed { name, old_id } => {
                 println!("The image {name} already exists, renaming the old one with ID {old_id} to empty string");

@@ -1,6 +1,7 @@
 //! `rrun pull`, and the pull that `run` and `create` do when an image is missing.
 
 use crate::args::{CreateFlags, PullArgs};
+use crate::container::events;
 use crate::container::request::namespaces::content_trust;
 use crate::context::Context;
 use crate::render::progress::Bars;
@@ -94,8 +95,11 @@ pub(super) fn matching(image: Image, name: &str, platform: Option<&str>) -> Resu
 fn fetch(ctx: &Context, reference: &Reference, platform: Option<String>, quiet: bool) -> Result<Pulled> {
     let store = ctx.images()?;
     let options = PullOptions { platform, registries: ctx.registries() };
-    if quiet {
-        return pull(&store, reference, &options, &images::progress::Silent);
-    }
-    pull(&store, reference, &options, &Bars::new())
+    let pulled = match quiet {
+        true => pull(&store, reference, &options, &images::progress::Silent),
+        false => pull(&store, reference, &options, &Bars::new()),
+    }?;
+    let labels = &pulled.image.config.labels;
+    events::image(ctx, "pull", &reference.to_string(), &reference.familiar_repository(), labels);
+    Ok(pulled)
 }

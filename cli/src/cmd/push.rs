@@ -1,6 +1,7 @@
 //! `rrun push`: an image to the registry in its name.
 
 use crate::args::PushArgs;
+use crate::container::events;
 use crate::container::request::namespaces::content_trust;
 use crate::context::Context;
 use crate::render::progress::Bars;
@@ -41,6 +42,9 @@ pub fn run(ctx: &Context, args: &PushArgs) -> Result<i32> {
         let progress: &dyn Progress = if args.quiet { &Silent } else { &bars };
         let pushed = push(&store, &r, &registries, progress)?;
         drop(bars);
+        if let Some(image) = store.find(&r.to_string())? {
+            events::image(ctx, "push", &r.to_string(), &r.familiar_repository(), &image.config.labels);
+        }
         match args.quiet {
             true => super::out(&format!("{}\n", r.canonical())),
             false => super::out(&format!("{}: digest: {} size: {}\n", pushed.tag, pushed.digest, pushed.size)),

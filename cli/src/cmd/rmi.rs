@@ -3,10 +3,11 @@
 use super::prune::{confirm, selects};
 use crate::args::{ImagePruneArgs, RmiArgs};
 use crate::container;
+use crate::container::events::{self, Event};
 use crate::context::Context;
 use crate::render;
 use crate::render::table::human_size;
-use images::store::Removed;
+use images::store::{Image, Removed};
 use plan::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
@@ -16,13 +17,15 @@ pub fn run(ctx: &Context, args: &RmiArgs) -> Result<i32> {
     let user = |image: &str| user_of(&entries, image);
     let mut code = 0;
     for name in &args.images {
+        let image = store.find(name).ok().flatten();
         if args.platform.is_some()
-            && let Some(image) = store.find(name)?
+            && let Some(image) = image.clone()
         {
             super::pull::matching(image, name, args.platform.as_deref())?;
         }
         match store.remove(name, args.force, &user) {
             Ok(removed) => {
+                tell(ctx, image.as_ref(), &removed);
                 for r in removed {
                     match r {
                         Removed::Untagged(name) => println!("Untagged: {name}"),
@@ -37,6 +40,18 @@ pub fn run(ctx: &Context, args: &RmiArgs) -> Result<i32> {
         }
     }
     Ok(code)
+}
+
+/// The events of a removal.
+fn tell(ctx: &Context, image: Option<&Image>, removed: &[Removed]) {
+    let Some(image) = image else { return };
+    let happened = removed.iter().filter_map(|r| match r {
+        Removed::Untagged(_) => Some(Event::image("untag", &image.id, &image.id, &image.config.labels)),
+        Removed::Deleted(id) if *id == image.id => Some(Event::image("delete", id, id, &image.config.labels)),
+        // A layer.
+        Removed::Deleted(_) => None,
+    });
+    events::write(ctx, &happened.collect::<Vec<_>>());
 }
 
 /// The container that keeps an image, running or not.
@@ -93,16 +108,21 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[String]) -> Result<(Ve
             }
         }
         match store.remove(&image.id, true, &|id| user_of(&entries, id)) {
-            Ok(removed) => lines.extend(removed.iter().map(|r| match r {
-                Removed::Untagged(name) => format!("untagged: {name}"),
-                Removed::Deleted(id) => format!("deleted: {id}"),
-            })),
+            Ok(removed) => {
+                tell(ctx, Some(&image), &removed);
+                lines.extend(removed.iter().map(|r| match r {
+                    Removed::Untagged(name) => format!("untagged: {name}"),
+                    Removed::Deleted(id) => format!("deleted: {id}"),
+                }));
+            }
             // Taken into use, or removed, since we looked.
             Err(e) if matches!(e.kind, Kind::Conflict | Kind::NotFound) => {}
             Err(e) => return Err(e),
         }
     }
-    Ok((lines, before.saturating_sub(store.unpacked_bytes()?)))
+    let reclaimed = before.saturating_sub(store.unpacked_bytes()?);
+    events::write(ctx, &[Event::prune("image", reclaimed)]);
+    Ok((lines, reclaimed))
 }
 
 /// Whether a filter spares an image made at `created`.

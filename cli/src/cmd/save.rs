@@ -1,6 +1,7 @@
 //! `rrun save`: images as an archive.
 
 use crate::args::SaveArgs;
+use crate::container::events;
 use crate::context::Context;
 use plan::{Error, Result, ResultExt};
 use std::fs::File;
@@ -27,6 +28,11 @@ pub fn run(ctx: &Context, args: &SaveArgs) -> Result<i32> {
         None => {
             let stdout = std::io::stdout().as_fd().try_clone_to_owned().doing(|| "duplicate standard output")?;
             archive(&File::from(stdout))?;
+        }
+    }
+    for name in &args.images {
+        if let Some(image) = store.find(name)? {
+            events::image(ctx, "save", &image.id, &image.id, &image.config.labels);
         }
     }
     Ok(0)

@@ -4,7 +4,7 @@ use super::attach::{self, Wishes};
 use crate::args::StartArgs;
 use crate::container::lock::Lock;
 use crate::container::start::{self, Start, Started};
-use crate::container::{self, Record};
+use crate::container::{self, Record, events};
 use crate::context::Context;
 use plan::{Error, Result};
 
@@ -61,7 +61,10 @@ fn attached(ctx: &Context, args: &StartArgs, name: &str) -> Result<i32> {
     };
     let stream = match stream {
         Some(stream) => stream,
-        None => runtime::attach::connect(&ctx.state_dir(&record.id))?,
+        None => {
+            events::container(ctx, &record, "attach", &[]);
+            runtime::attach::connect(&ctx.state_dir(&record.id))?
+        }
     };
     attach::follow(ctx, &record.id, stream, wishes, signals)
 }

@@ -1,6 +1,7 @@
 //! `rrun tag`: another name for an image.
 
 use crate::args::TagArgs;
+use crate::container::events;
 use crate::context::Context;
 use images::reference::Reference;
 use plan::{Error, Result};
@@ -10,6 +11,7 @@ pub fn run(ctx: &Context, args: &TagArgs) -> Result<i32> {
     let target = Reference::parse(&args.target)?;
     let image = store.find(&args.source)?.ok_or_else(|| no_such_image(&args.source))?;
     store.tag(&image, &target)?;
+    events::image(ctx, "tag", &image.id, &target.to_string(), &image.config.labels);
     Ok(0)
 }
 

@@ -4,7 +4,7 @@
 //! cgroup, and what is shown of them is in the host's /proc.
 
 use crate::args::TopArgs;
-use crate::container::{self, life};
+use crate::container::{self, events, life};
 use crate::context::Context;
 use crate::render::table;
 use plan::{Error, Result, ResultExt};
@@ -24,6 +24,7 @@ pub fn run(ctx: &Context, args: &TopArgs) -> Result<i32> {
         true => own(&pids),
         false => through_ps(&args.options, &pids)?,
     };
+    events::container(ctx, &record, "top", &[]);
     super::out(&table::align(&rows));
     Ok(0)
 }

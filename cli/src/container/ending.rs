@@ -1,8 +1,9 @@
 //! The end of a container, as its monitor sees it: recorded, cleaned up, told.
 
+use super::events::{self, Joined};
 use super::lock::Lock;
 use super::record::Record;
-use super::{events, remove, undo, workers};
+use super::{remove, undo, workers};
 use crate::context::Context;
 use netstack::sandbox::Sandbox;
 use plan::{HostThing, Result};
@@ -63,6 +64,7 @@ pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) ->
     held.state.log_dropped = exit.log_dropped;
 
     let recorded = record_end(ctx, &record, &held.state);
+    let networks = Joined::of(&record, held.sandbox.as_ref().map_or(&[], Sandbox::endpoints));
     // Its elements go over the socket that made them, which is closed only after everyone has been
     // told: closing it waits for the kernel (design §4, trap 4).
     let mut closed = held.sandbox.map(Sandbox::close);
@@ -81,7 +83,7 @@ pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) ->
         _ => closed.as_ref().is_none_or(|c| !c.failures.is_empty()),
     });
     let undone = undo::walk(&held.things, &held.facts);
-    events::die(ctx, &record, &held.state);
+    events::die(ctx, &record, &held.state, &networks);
     let removed = if record.host.auto_remove { remove_all(ctx, &record) } else { Ok(()) };
     if undone.is_ok() && removed.is_ok() && !keep_state {
         workers::leave(ctx);

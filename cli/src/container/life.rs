@@ -4,6 +4,7 @@
 //! the record is there from the first start on and outlives a reboot. Where they and the kernel
 //! disagree, somebody was killed or the power went: [`repair`] finishes what they could not.
 
+use super::events::{self, Joined};
 use super::lock::Lock;
 use super::record::Record;
 use super::{ending, remove, signal, takeover, undo, workers};
@@ -176,6 +177,11 @@ pub fn repair_locked(ctx: &Context, id: &str, lock: Lock) -> Result<Option<Lock>
         state::save(&ctx.state_dir(id), &sight.state)?;
         return Ok(Some(lock));
     }
+    // A start that was cut short has no end to tell of.
+    if let (Ok(record), true) = (&record, ended && ctx.state_dir(id).join(state::FILE).exists()) {
+        let endpoints = ctx.netstack().endpoints_of(id).unwrap_or_default();
+        events::die(ctx, record, &sight.state, &Joined::of(record, &endpoints));
+    }
     finish(ctx, id)?;
     let record = record?;
     // What has not ended is a start that was killed half-way: the container is as before.
@@ -231,8 +237,10 @@ pub fn stop(ctx: &Context, record: &Record, number: i32, grace: Option<Duration>
             Status::Running => {
                 ending::mark_stopped(ctx, id);
                 let path = record.cgroup_path();
-                let mut wake = || thaw(&path);
-                state::stop(&state, number, grace, &mut wake)?;
+                state::stop(&state, number, grace, &mut |number| {
+                    events::container(ctx, record, "kill", &[("signal", number.to_string())]);
+                    thaw(&path)
+                })?;
             }
             Status::Restarting => {
                 ending::mark_stopped(ctx, id);

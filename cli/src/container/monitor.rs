@@ -4,13 +4,14 @@
 //! container until the end, which it records and cleans up.
 
 use super::ending::{self, Held};
+use super::events::{self, Joined};
 use super::health::{self, Checker};
 use super::lock::Lock;
 use super::record::{FILE, Record};
 use super::restart::Backoff;
 use super::service::{Duties, Network};
 use super::spec::run_spec;
-use super::{events, explain, file, links, logging, revival, start, takeover, undo, volume, workers};
+use super::{explain, file, links, logging, revival, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use netstack::egress::Policy;
 use netstack::model::LastAddresses;
@@ -105,6 +106,8 @@ pub struct Begun {
     pub listener: UnixListener,
     pub report: Report,
     pub log: Option<Writer>,
+    /// Of the terminal that it was started from.
+    pub console: Option<(u16, u16)>,
 }
 
 /// Everything up to exec. On an error nothing is left.
@@ -204,12 +207,12 @@ pub fn attempt(
     }
     let held = Held { facts, things: std::mem::take(things), sandbox, mounts, state };
     let exec::Running { pid, pidfd, .. } = running;
-    Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report, log })
+    Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report, log, console: asked.console })
 }
 
 /// Stays until the end. How long the container lived, if it is to be started again.
 fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) -> Result<Option<Duration>> {
-    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, log, .. } = begun;
+    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, log, console, .. } = begun;
     let born = Instant::now();
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
@@ -222,11 +225,14 @@ fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) 
     remember_addresses(ctx, &mut record, &held);
     drop(lock);
     if begins {
-        events::start(ctx, &record);
+        let networks = Joined::of(&record, held.sandbox.as_ref().map_or(&[], Sandbox::endpoints));
+        events::start(ctx, &record, &networks, attached.is_some(), console);
     }
     let network =
         held.sandbox.as_mut().map(|sandbox| Network::new(sandbox, &mut held.things, ctx.state_dir(&record.id)));
-    let mut duties = Duties::new(network, Checker::new(ctx, &record, &mut held.state), &held.facts.cgroup);
+    let mut resized = |size| events::write(ctx, &[events::resize(&record, size)]);
+    let checker = Checker::new(ctx, &record, &mut held.state);
+    let mut duties = Duties::new(network, checker, &held.facts.cgroup, &mut resized);
     let exit = runtime::monitor::run(Setup {
         pid,
         pidfd,

@@ -1,5 +1,6 @@
 //! Taking a container away: its files, its anonymous volumes, its name.
 
+use super::events::{self, Event};
 use super::lock::Lock;
 use super::record::Record;
 use super::{life, names, spec};
@@ -86,6 +87,7 @@ pub fn anonymous_volumes(ctx: &Context, record: &Record) -> Result<()> {
     for name in spec::anonymous_volumes(record).filter(|name| names::is_valid(name)) {
         if !is_mounted_elsewhere(ctx, record, name)? {
             tree(&ctx.volume_dir(name))?;
+            events::write(ctx, &[Event::volume("destroy", name, &[])]);
         }
     }
     Ok(())

@@ -79,12 +79,19 @@ pub struct Duties<'a> {
     checker: Option<Checker<'a>>,
     /// When it moves, and out of which hierarchies.
     moving: Option<(Instant, Layout)>,
+    resized: &'a mut dyn FnMut((u16, u16)),
 }
 
 impl<'a> Duties<'a> {
-    pub fn new(network: Option<Network<'a>>, checker: Option<Checker<'a>>, cgroups: &Layout) -> Duties<'a> {
+    /// `resized` is told of the terminal's new rows and columns.
+    pub fn new(
+        network: Option<Network<'a>>,
+        checker: Option<Checker<'a>>,
+        cgroups: &Layout,
+        resized: &'a mut dyn FnMut((u16, u16)),
+    ) -> Duties<'a> {
         let moving = (!cgroups.v1.is_empty()).then(|| (Instant::now() + SETTLED, cgroups.v1_part()));
-        Duties { network, checker, moving }
+        Duties { network, checker, moving, resized }
     }
 }
 
@@ -143,6 +150,10 @@ impl Service for Duties<'_> {
         }
         let ports = request.get(WITHDRAW)?;
         Some(specs(ports).and_then(|specs| network.withdraw(&specs)))
+    }
+
+    fn resized(&mut self, size: (u16, u16)) {
+        (self.resized)(size);
     }
 
     fn ended(&mut self, pid: i32, status: i32) {

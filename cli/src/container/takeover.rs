@@ -72,7 +72,7 @@ fn hold(ctx: &Context, record: Record, cgroups: Layout) -> Result<Begun> {
     state::save(&state_dir, &state)?;
     let held = Held { facts: HostFacts::of(cgroups)?, things, sandbox, mounts: None, state };
     let (pid, report) = (held.state.pid, Report::started(held.state.pid));
-    Ok(Begun { record, spec: None, held, pid, pidfd, ends, listener, report, log })
+    Ok(Begun { record, spec: None, held, pid, pidfd, ends, listener, report, log, console: None })
 }
 
 /// Its pipes, found again. A terminal has hung up with its monitor: there is nothing more to read.

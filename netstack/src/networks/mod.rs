@@ -18,7 +18,7 @@ pub mod vlan;
 
 pub use config::{Config, DefaultBridge};
 pub use options::{BridgeOptions, GatewayMode, HOST_BINDING, ICC, MTU};
-pub use predefined::is_predefined;
+pub use predefined::{is_predefined, predefined_id};
 pub use request::NetworkRequest;
 pub(crate) use store::{random_hex, read_json, write_json};
 pub use update::{NetworkUpdate, Updated};
@@ -28,7 +28,7 @@ use crate::ipam::{self, Leases, Locked};
 use crate::model::{Endpoint, EndpointConfig, Network};
 use ipnetwork::IpNetwork;
 use plan::{Error, Kind, Result, ResultExt};
-use predefined::{PREDEFINED, predefined_id};
+use predefined::PREDEFINED;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

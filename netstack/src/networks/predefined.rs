@@ -21,7 +21,7 @@ pub fn is_predefined(name: &str) -> bool {
 }
 
 /// The same on every machine: they are names, not things.
-pub(super) fn predefined_id(name: &str) -> String {
+pub fn predefined_id(name: &str) -> String {
     Sha256::digest(format!("rrun predefined network {name}")).iter().map(|b| format!("{b:02x}")).collect()
 }
 

@@ -39,6 +39,8 @@ pub struct Client {
 pub enum Wish {
     Request(Value),
     Signal(i32),
+    /// Rows and columns of its terminal.
+    Resize((u16, u16)),
 }
 
 #[derive(Default)]
@@ -236,7 +238,7 @@ impl Client {
                 // Neither has an answer, and neither can fail in a way that the client could mend.
                 Tag::Resize => {
                     if let Some(size) = protocol::decode_size(payload) {
-                        let _ = program.resize(size);
+                        let _ = serve(program, Wish::Resize(size));
                     }
                 }
                 Tag::Signal => {
@@ -281,8 +283,7 @@ fn answer(
     if let Some(size) = request.get("resize") {
         let size: (u16, u16) = serde_json::from_value(size.clone())
             .map_err(|e| Error::invalid("a terminal's size is [rows, columns]").with_cause(e.to_string()))?;
-        program.resize(size)?;
-        return Ok(Some(json!({})));
+        return serve(program, Wish::Resize(size)).map(Some);
     }
     if let Some(number) = request.get("signal") {
         let number = number.as_i64().and_then(|n| i32::try_from(n).ok());

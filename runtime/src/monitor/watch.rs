@@ -35,6 +35,8 @@ pub trait Service {
     fn request(&mut self, request: &Value) -> Option<Result<Value>>;
     /// A child of the monitor's other than the container has ended, with this wait status.
     fn ended(&mut self, pid: i32, status: i32);
+    /// The container's terminal has so many rows and columns now.
+    fn resized(&mut self, size: (u16, u16));
 }
 
 /// A monitor without further duties.
@@ -51,6 +53,7 @@ impl Service for NoService {
         None
     }
     fn ended(&mut self, _: i32, _: i32) {}
+    fn resized(&mut self, _: (u16, u16)) {}
 }
 
 /// Everything a monitor holds for its container.
@@ -324,6 +327,10 @@ impl Watch<'_> {
         let (service, log) = (&mut *self.service, &self.log);
         self.clients.hear(poll, &mut self.program, self.stdin_once, &mut |program, wish, attached| match wish {
             Wish::Signal(number) => program.signal(number).map(|()| json!({})),
+            Wish::Resize(size) => program.resize(size).map(|()| {
+                service.resized(size);
+                json!({})
+            }),
             Wish::Request(request) if request.get("stats").is_some() => Ok(json!({
                 "pid": program.pid(),
                 "clients": attached,

@@ -57,21 +57,21 @@ pub fn signal_monitor(state: &State, number: i32) -> Result<()> {
 /// waits forever. Success if it was not running at all. Returns when the process has ended; its
 /// monitor may still be cleaning up.
 ///
-/// `wake` is called after each signal: what stands still (paused) hears of none before it runs again.
+/// `sent` is called after each signal with its number: what stands still (paused) hears of none before it runs again.
 pub fn stop(
     state: &State,
     number: i32,
     patience: Option<Duration>,
-    wake: &mut dyn FnMut() -> Result<()>,
+    sent: &mut dyn FnMut(i32) -> Result<()>,
 ) -> Result<()> {
     let Some(process) = open(state)? else { return Ok(()) };
     send(state, &process, number)?;
-    wake()?;
+    sent(number)?;
     if until_dead(&process, patience)? {
         return Ok(());
     }
     send(state, &process, libc::SIGKILL)?;
-    wake()?;
+    sent(libc::SIGKILL)?;
     if until_dead(&process, Some(KILL_PATIENCE))? {
         return Ok(());
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     /// Nothing here is ever paused.
-    fn awake() -> Result<()> {
+    fn awake(_: i32) -> Result<()> {
         Ok(())
     }
 

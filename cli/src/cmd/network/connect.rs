@@ -1,6 +1,7 @@
 //! `rrun network connect` and `disconnect`: the record changes, and so does a running container.
 
 use crate::args::{NetworkConnectArgs, NetworkDisconnectArgs};
+use crate::container::events::{self, Event, Joined};
 use crate::container::monitor::sandbox_request;
 use crate::container::request::endpoint::{driver_option, ipv4, ipv6, link, link_local, mac};
 use crate::container::spec::run_spec;
@@ -37,20 +38,26 @@ pub fn connect(ctx: &Context, args: &NetworkConnectArgs) -> Result<i32> {
     if let Some(name) = &args.interface_name {
         endpoint.driver_opts.insert(IFNAME.into(), name.clone());
     }
-    Record::update(ctx, &record.id, |record| {
+    let (_, joined) = Record::update(ctx, &record.id, |record| {
         check(record, &endpoint)?;
-        match life::namespace(ctx, &record.id)? {
+        let joined = match life::namespace(ctx, &record.id)? {
             Some(netns) => {
                 let request = sandbox_request(ctx, record, &run_spec(ctx, record)?)?;
                 let new = netstack.connect(&request, &endpoint, netns.as_fd())?;
                 endpoint.last = LastAddresses { ip: new.ipv4, ip6: new.ipv6 };
                 super::super::warn(made.as_slice());
+                Some(Joined::from(&new))
             }
-            None => netstack.check_endpoint(&endpoint)?,
-        }
+            None => {
+                netstack.check_endpoint(&endpoint)?;
+                None
+            }
+        };
         record.networks.push(endpoint);
-        Ok(())
+        Ok(joined)
     })?;
+    let happened = joined.iter().map(|n| Event::network("connect", n, Some(&record.id)));
+    events::write(ctx, &happened.collect::<Vec<_>>());
     tell_monitor(ctx, &record.id)
 }
 
@@ -61,9 +68,9 @@ pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
     };
     let netstack = ctx.netstack();
     // A network that is gone leaves its name in the records.
-    let name = match netstack.network(&args.network) {
-        Ok(network) => network.name,
-        Err(e) if e.kind == Kind::NotFound && args.force => args.network.clone(),
+    let (name, network) = match netstack.network(&args.network) {
+        Ok(network) => (network.name.clone(), Some(Joined::from(&network))),
+        Err(e) if e.kind == Kind::NotFound && args.force => (args.network.clone(), None),
         Err(e) => return Err(e),
     };
     Record::update(ctx, &record.id, |record| {
@@ -85,6 +92,8 @@ pub fn disconnect(ctx: &Context, args: &NetworkDisconnectArgs) -> Result<i32> {
         // What it had there it will not want again.
         netstack.forget(&record.id, &left)
     })?;
+    let happened = network.iter().map(|n| Event::network("disconnect", n, Some(&record.id)));
+    events::write(ctx, &happened.collect::<Vec<_>>());
     tell_monitor(ctx, &record.id)
 }
 

@@ -7,6 +7,7 @@ pub mod prune;
 mod update;
 
 use crate::args::{NetworkCommand, NetworkCreateArgs, NetworkExistsArgs, NetworkInspectArgs, NetworkRmArgs};
+use crate::container::events::{self, Event, Joined};
 use crate::context::Context;
 use crate::render::{self, template};
 use netstack::files;
@@ -79,6 +80,7 @@ fn create(ctx: &Context, args: &NetworkCreateArgs) -> Result<i32> {
             Err(left) => e.with_note(left.to_string()),
         });
     }
+    events::write(ctx, &[Event::network("create", &Joined::from(&network), None)]);
     println!("{}", network.id);
     Ok(0)
 }
@@ -99,7 +101,10 @@ fn rm(ctx: &Context, args: &NetworkRmArgs) -> Result<i32> {
     let mut code = 0;
     for name in &args.networks {
         match netstack.remove(name) {
-            Ok(_) => println!("{name}"),
+            Ok(gone) => {
+                events::write(ctx, &[Event::network("destroy", &Joined::from(&gone), None)]);
+                println!("{name}");
+            }
             Err(e) if args.force && e.kind == Kind::NotFound => {}
             Err(e) => {
                 render::error::print(&e);

@@ -3,6 +3,7 @@
 use super::ls;
 use crate::args::NetworkPruneArgs;
 use crate::cmd::prune::{confirm, selects};
+use crate::container::events::{self, Event, Joined};
 use crate::container::{self, Entry};
 use crate::context::Context;
 use netstack::networks::is_predefined;
@@ -63,11 +64,15 @@ pub fn remove_unused(ctx: &Context, filter: &[String]) -> Result<Vec<String>> {
             continue;
         }
         match netstack.remove(&n.name) {
-            Ok(_) => removed.push(n.name),
+            Ok(gone) => {
+                events::write(ctx, &[Event::network("destroy", &Joined::from(&gone), None)]);
+                removed.push(n.name);
+            }
             // Taken into use, or removed, since we looked.
             Err(e) if matches!(e.kind, Kind::Conflict | Kind::NotFound) => {}
             Err(e) => return Err(e),
         }
     }
+    events::write(ctx, &[Event::prune("network", 0)]);
     Ok(removed)
 }

@@ -3,6 +3,7 @@
 use crate::args::{ContainerPruneArgs, SystemPruneArgs};
 use crate::cmd::prune::{confirm, selects};
 use crate::cmd::{network, rmi, volume};
+use crate::container::events::{self, Event};
 use crate::container::{self, Entry, Record, life, view};
 use crate::context::Context;
 use crate::render::table::human_size;
@@ -97,6 +98,7 @@ fn remove_stopped(ctx: &Context, filters: &[String]) -> Result<(Vec<String>, u64
             Err(e) => return Err(e),
         }
     }
+    events::write(ctx, &[Event::prune("container", bytes)]);
     Ok((removed, bytes))
 }
 

@@ -4,6 +4,7 @@ use super::ls;
 use crate::args::VolumePruneArgs;
 use crate::cmd::prune::confirm;
 use crate::container;
+use crate::container::events::{self, Event};
 use crate::container::volume::store;
 use crate::context::Context;
 use crate::render::table::human_size;
@@ -50,5 +51,6 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[(String, String)]) -> 
             Err(e) => return Err(e),
         }
     }
+    events::write(ctx, &[Event::prune("volume", bytes)]);
     Ok((removed, bytes))
 }

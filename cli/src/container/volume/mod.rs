@@ -3,6 +3,7 @@
 mod copy;
 pub mod store;
 
+use super::events::{self, Event};
 use super::record::{MountKind, MountPoint, Record};
 use super::{file, remove};
 use crate::context::Context;
@@ -67,6 +68,7 @@ fn volume(ctx: &Context, record: &Record, mount: &MountPoint, root: &Root) -> Re
     std::fs::write(&filling, "").doing(|| format!("create {}", filling.display()))?;
     if !data.exists() {
         public_dir(&data).doing(|| format!("create {}", data.display()))?;
+        events::write(ctx, &[Event::volume("create", name, &[])]);
     }
     if mount.copy_up {
         copy::from_image(root, &mount.destination, &data, &ctx.container_dir(&record.id).join("work"))?;

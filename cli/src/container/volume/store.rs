@@ -1,5 +1,6 @@
 //! Volumes as things of their own: `volumes/<name>/_data`, and beside it what was said of them.
 
+use crate::container::events::{self, Event};
 use crate::container::{Entry, file, names, remove};
 use crate::context::Context;
 use plan::{Error, Result, ResultExt};
@@ -105,6 +106,7 @@ pub fn create(ctx: &Context, name: &str, labels: BTreeMap<String, String>) -> Re
         let said = Said { version: VERSION, created: plan::time::now_rfc3339(), labels, extra: BTreeMap::new() };
         file::replace(&dir, FILE, &said)?;
         super::public_dir(&data).doing(|| format!("create {}", data.display()))?;
+        events::write(ctx, &[Event::volume("create", name, &[])]);
     }
     find(ctx, name)
 }
@@ -130,7 +132,9 @@ pub fn delete(ctx: &Context, entries: &[Entry], name: &str) -> Result<()> {
             format!("rrun rm {}", users.iter().map(|u| &u[..12.min(u.len())]).collect::<Vec<_>>().join(" ")),
         ));
     }
-    remove::tree(&ctx.volume_dir(name))
+    remove::tree(&ctx.volume_dir(name))?;
+    events::write(ctx, &[Event::volume("destroy", name, &[])]);
+    Ok(())
 }
 
 /// Bytes in a volume's files.

@@ -1,21 +1,20 @@
-//! What happened, as Docker's events: one JSON line each, appended to `<state>/events`.
+//! The journal of events: one JSON line each, appended to `<state>/events`.
 //!
 //! Written after the fact and never waited for; a line that cannot be written is nobody's failure.
 //! Two files of a mebibyte at most: the older one is `events.1`.
 
-use super::record::Record;
+use super::Event;
 use crate::context::Context;
 use plan::time::Timestamp;
 use plan::{Result, ResultExt};
-use runtime::state::{Health, State};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 /// The journal, and what it is called when a new one is begun.
-pub const FILE: &str = "events";
+const FILE: &str = "events";
 const OLD: &str = "events.1";
 const MOST: u64 = 1 << 20;
 
@@ -23,71 +22,22 @@ fn path(ctx: &Context) -> PathBuf {
     ctx.state.join(FILE)
 }
 
-/// Appends one event of a container.
-pub fn container(ctx: &Context, record: &Record, action: &str, more: &[(&str, String)]) {
-    let mut attributes: Map<String, Value> =
-        record.config.labels.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
-    attributes.insert("image".into(), record.image.as_str().into());
-    attributes.insert("name".into(), record.name.as_str().into());
-    attributes.extend(more.iter().map(|(k, v)| ((*k).to_string(), v.as_str().into())));
-    write(ctx, "container", action, &record.id, &record.image, attributes);
-}
-
-fn write(ctx: &Context, kind: &str, action: &str, id: &str, from: &str, attributes: Map<String, Value>) {
+/// Appends what happened together, in one write: O_APPEND keeps the lines of other processes apart.
+pub fn write(ctx: &Context, events: &[Event]) {
+    if events.is_empty() {
+        return;
+    }
     let now = Timestamp::now();
-    let line = json!({
-        "status": action,
-        "id": id,
-        "from": from,
-        "Type": kind,
-        "Action": action,
-        "Actor": {"ID": id, "Attributes": attributes},
-        "scope": "local",
-        "time": now.seconds,
-        "timeNano": now.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(now.nanos)),
-    });
+    let now = now.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(now.nanos));
+    // One after the other all the same, for whoever sorts them.
+    let lines: String = (now..).zip(events).map(|(at, event)| format!("{}\n", event.document(at))).collect();
     let path = path(ctx);
     let options = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
     let Ok(mut file) = options else { return };
-    // One write of one line: O_APPEND keeps those of other processes apart.
-    let _ = file.write_all(format!("{line}\n").as_bytes());
+    let _ = file.write_all(lines.as_bytes());
     if file.metadata().is_ok_and(|m| m.len() > MOST) {
         let _ = std::fs::rename(&path, ctx.state.join(OLD));
     }
-}
-
-pub fn start(ctx: &Context, record: &Record) {
-    container(ctx, record, "start", &[]);
-}
-
-/// The end of a process, and what became of the container by it.
-pub fn die(ctx: &Context, record: &Record, state: &State) {
-    if state.oom_killed {
-        container(ctx, record, "oom", &[]);
-    }
-    let lived = match (plan::time::parse(&state.started_at), plan::time::parse(&state.finished_at)) {
-        (Some(from), Some(to)) => (to.seconds - from.seconds).max(0),
-        _ => 0,
-    };
-    let more = [("exitCode", state.exit_code.to_string()), ("execDuration", lived.to_string())];
-    container(ctx, record, "die", &more);
-    if state.stopped {
-        container(ctx, record, "stop", &[]);
-    }
-    if record.host.auto_remove {
-        container(ctx, record, "destroy", &[]);
-    }
-}
-
-/// A container that waited for its next start will not get it.
-pub fn stopped(ctx: &Context, id: &str) {
-    if let Ok(record) = Record::load(&ctx.container_dir(id)) {
-        container(ctx, &record, "stop", &[]);
-    }
-}
-
-pub fn health(ctx: &Context, record: &Record, health: Health) {
-    container(ctx, record, &format!("health_status: {health}"), &[]);
 }
 
 /// Reads the journal from its beginning, and goes on where it was when asked again.
