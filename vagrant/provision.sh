@@ -64,10 +64,13 @@ missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
 done
+# Tests and VM are made of packages that are only downloaded: they need the lists, which images of
+# machines tend to come without. A package may also be renamed or gone from a list that is months old.
+if [ ${#missing[@]} -gt 0 ] || ! apt-cache show busybox-static >/dev/null 2>&1; then
+  "${sudo[@]}" apt-get update -qq
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing: ${missing[*]}"
-  # A package may be renamed or gone from an index that is months old: refresh it first.
-  "${sudo[@]}" apt-get update -qq
   # docker-registry would start a service on port 5000: at this run level packages start nothing.
   "${sudo[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -34,6 +34,36 @@ fn the_monitor_is_killed() {
 }
 
 #[test]
+fn a_monitor_killed_in_a_start_leaves_no_process_waiting_for_it() {
+    let host = Host::new();
+    // The first start calls nft. This one tells who called it and does not come back, which holds the
+    // start where the container's first process is there and waits.
+    let nft = host.sh("readlink -f $(command -v nft)");
+    let (dir, script) = (host.dir.display(), host.dir.join("nft"));
+    let text = format!("#!/bin/sh\necho $PPID $$ >{dir}/calling\nmv {dir}/calling {dir}/called\nexec sleep 1000\n");
+    std::fs::write(host.outside(&script), text).expect("write");
+    host.sh(&format!("chmod +x {0}; mount --bind {0} {nft}", script.display()));
+    let mut run = host.command(&["run", "--rm", "busybox", "true"]).stderr(Stdio::null()).spawn().expect("spawn");
+    let called = host.outside(host.dir.join("called"));
+    let said = eventually("nft is called", || std::fs::read_to_string(&called).ok());
+    let pids: Vec<i32> = said.split_whitespace().map(|p| p.parse().expect("a pid")).collect();
+    let [monitor, waiting] = pids[..] else { panic!("{said}") };
+    let children = std::fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).expect("children");
+    let children: Vec<i32> = children.split_whitespace().filter_map(|p| p.parse().ok()).collect();
+    let first: Vec<&i32> = children.iter().filter(|p| **p != waiting).collect();
+    assert_eq!(first.len(), 1, "nft and the container's first process: {children:?}");
+    kill(Pid::from_raw(monitor), Signal::SIGKILL).expect("kill the monitor");
+    eventually("its child has ended", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", first[0])).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    kill(Pid::from_raw(waiting), Signal::SIGKILL).expect("kill the one in nft's place");
+    run.wait().expect("wait");
+    host.sh(&format!("umount {nft}"));
+    assert_eq!(host.ok(&["run", "--rm", "busybox", "echo", "fine"]), "fine");
+}
+
+#[test]
 fn the_next_command_brings_a_new_monitor() {
     let host = Host::new();
     host.ok(&["network", "create", "nn"]);

@@ -281,11 +281,15 @@ impl Launch<'_> {
         let made = kinds.iter().filter(|ns| ahead.is_none() || **ns != Ns::Net);
         let flags = made.fold(0, |bits, ns| bits | clone_flag(*ns));
         let net = ahead.as_ref().map(Away::in_net).transpose().map_err(|e| e.with_step(steps[index].line()))?;
-        let mut parts = Some((child, reporter));
+        let (mut parts, mut go) = (Some((child, reporter)), Some(go));
         let mut born_in = |group: &Option<OwnedFd>| {
-            clone3(flags, group.as_ref().map(AsFd::as_fd), || match parts.take() {
-                Some((child, reporter)) => init::run(child, reporter),
-                None => crate::sys::spawn::exit_now(1),
+            clone3(flags, group.as_ref().map(AsFd::as_fd), || {
+                // While the child holds our end, it does not hear that we have been killed.
+                drop(go.take());
+                match parts.take() {
+                    Some((child, reporter)) => init::run(child, reporter),
+                    None => crate::sys::spawn::exit_now(1),
+                }
             })
         };
         let mut cloned = born_in(&group);
@@ -296,6 +300,7 @@ impl Launch<'_> {
         }
         let (pid, pidfd) = cloned.map_err(|e| clone_error(e, cgroup.as_deref()).with_step(steps[index].line()))?;
         drop((pids, net));
+        let go = go.ok_or_else(|| Error::system("a start without a way to say go"))?;
         // The child's ends of the pipes: while we hold one, its report never ends.
         drop(parts);
         journal.mark(index, begin);
