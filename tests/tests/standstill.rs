@@ -123,7 +123,8 @@ fn the_freezer_of_cgroup_v1_does_it_too() {
                 == 0)
                 .then_some(())
         });
-        host.sh(&format!("umount {TREE}/freezer; umount {TREE}"));
+        // What the host had below its own.
+        host.sh(&format!("umount {TREE}/freezer; umount {TREE}; mount -t cgroup2 none {TREE}"));
     }
 }
 
