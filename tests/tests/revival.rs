@@ -373,3 +373,40 @@ fn the_unit_calls_what_is_there() {
         println!("skipped: no systemd-analyze");
     }
 }
+
+#[test]
+fn who_ends_while_nobody_watches_is_started_again_by_the_next_command() {
+    let host = Host::new();
+    for (name, policy) in [("always", "always"), ("failing", "on-failure:1"), ("never", "no"), ("ended", "always")] {
+        run(&host, name, &["--restart", policy], WAITS);
+        up(&host, name, 1);
+    }
+    let pid = |name: &str| state(&host, name)["Pid"].as_i64().expect("a pid").to_string();
+    let lives: Vec<(&str, String)> = ["always", "failing", "never", "ended"].map(|n| (n, pid(n))).into();
+    for (name, init) in &lives {
+        let monitor = host.sh(&format!("ps -o ppid= -p {init}"));
+        host.sh(&format!("kill -9 {monitor}"));
+        // `stop` is the user's will, whoever watches: the takeover's monitor hears of it.
+        match *name {
+            "ended" => drop(host.ok(&["stop", "-t", "0", "ended"])),
+            _ => drop(host.sh(&format!("kill -9 {init}"))),
+        }
+    }
+    host.ok(&["ps"]);
+    for name in ["always", "failing"] {
+        up(&host, name, 2);
+        assert_eq!((restarts(&host, name), state(&host, name)["Status"].as_str()), (1, Some("running")), "{name}");
+        assert_ne!(Some(&pid(name)), lives.iter().find(|l| l.0 == name).map(|l| &l.1));
+    }
+    for name in ["never", "ended"] {
+        assert_eq!((restarts(&host, name), state(&host, name)["Status"].as_str()), (0, Some("exited")), "{name}");
+    }
+    assert_eq!(state(&host, "never")["ExitCode"], 255, "nobody saw its end");
+    // The one retry that it had is used up.
+    let init = pid("failing");
+    let monitor = host.sh(&format!("ps -o ppid= -p {init}"));
+    host.sh(&format!("kill -9 {monitor} {init}"));
+    host.ok(&["ps"]);
+    assert_eq!(state(&host, "failing")["Status"], "exited");
+    host.ok(&["rm", "-f", "always", "failing", "never", "ended"]);
+}

@@ -7,6 +7,7 @@
 use super::events::{self, Joined};
 use super::lock::Lock;
 use super::record::Record;
+use super::start::{self, Start};
 use super::{ending, remove, signal, takeover, undo, workers};
 use crate::context::Context;
 use plan::{Error, HostThing, Kind, Result, ResultExt};
@@ -137,12 +138,38 @@ pub fn repair(ctx: &Context, id: &str) -> Result<()> {
     }
     // Whoever holds the lock is starting, ending or repairing it.
     match Lock::try_take(ctx, id) {
-        Ok(Some(lock)) => repair_locked(ctx, id, lock).map(|_| ()),
+        Ok(Some(lock)) => {
+            let next = next_life(ctx, id)?;
+            match (next, repair_locked(ctx, id, lock)?) {
+                (Some(restarts), Some(lock)) => {
+                    let record = Record::load(&ctx.container_dir(id))?;
+                    start::launch(ctx, &record, lock, Start { restarts, ..Start::default() }).map(drop)
+                }
+                _ => Ok(()),
+            }
+        }
         Ok(None) => Ok(()),
         // Its directory is gone: an end of `--rm` that was killed on the way.
         Err(e) if e.kind == Kind::NotFound => finish(ctx, id),
         Err(e) => Err(e),
     }
+}
+
+/// How often a container whose monitor is gone has been started again, if its policy now does so once more;
+/// asked before the repair, which forgets it.
+fn next_life(ctx: &Context, id: &str) -> Result<Option<u32>> {
+    // What ran in an earlier boot is for `rrun boot`.
+    let (true, Some(last)) = (look(ctx, id)?.orphaned, state::load(&ctx.state_dir(id))?) else { return Ok(None) };
+    let Ok(record) = Record::load(&ctx.container_dir(id)) else { return Ok(None) };
+    let policy = record.host.restart;
+    let restarts = match last.status {
+        Status::Running if policy.again(UNKNOWN, last.restart_count) => last.restart_count.saturating_add(1),
+        // It was decided, and counted, when it ended.
+        Status::Restarting if !policy.is_none() => last.restart_count,
+        _ => return Ok(None),
+    };
+    let wanted = !ending::is_stopped(ctx, id) && !remove::is_nameless(ctx, id);
+    Ok(wanted.then_some(restarts))
 }
 
 /// As [`repair`], for a holder of the lock. `None`: the container was one of `--rm`, and is gone.

@@ -58,6 +58,8 @@ pub struct Asked {
     pub console: Option<(u16, u16)>,
     /// Where it sends the container's network namespace.
     pub netns: Option<OwnedFd>,
+    /// How often the container has been started again by its policy.
+    pub restarts: u32,
 }
 
 /// The whole life of a monitor. Its stdio is /dev/null: what there is to say goes into the report.
@@ -114,7 +116,7 @@ pub struct Begun {
 fn begin(ctx: &Context, record: Record, asked: &Asked, cgroups: Layout) -> Result<Begun> {
     workers::enter(ctx, &record.id)?;
     let mut things = undo::least(ctx, &record.id);
-    attempt(ctx, record, asked, cgroups, 0, &mut things).map_err(|mut e| {
+    attempt(ctx, record, asked, cgroups, &mut things).map_err(|mut e| {
         let undone = HostFacts::observe().and_then(|facts| undo::walk(&things, &facts));
         match undone {
             Ok(()) => workers::leave(ctx),
@@ -124,7 +126,7 @@ fn begin(ctx: &Context, record: Record, asked: &Asked, cgroups: Layout) -> Resul
     })
 }
 
-/// `restarts`: how often it has been started again before. `things` becomes what must be undone.
+/// `things` becomes what must be undone.
 ///
 /// # Errors
 /// The step that failed; `things` must be walked then.
@@ -133,7 +135,6 @@ pub fn attempt(
     record: Record,
     asked: &Asked,
     cgroups: Layout,
-    restarts: u32,
     things: &mut Vec<HostThing>,
 ) -> Result<Begun> {
     let state_dir = ctx.state_dir(&record.id);
@@ -160,7 +161,7 @@ pub fn attempt(
     let netns = asked.netns.as_ref().and_then(exec::netns::borrow);
     let mut starting = exec::start(&spec, &facts, &plan, io, netns, &mut journal)?;
     // From here on the child builds its root, on the other CPU if there is one.
-    let mut state = State { restart_count: restarts, ..State::created(&record.id) };
+    let mut state = State { restart_count: asked.restarts, ..State::created(&record.id) };
     state.health = health::begins(&record.config);
     let mut report = Report::started(starting.pid);
     report.warnings.extend(plan.warnings.iter().chain(&starting.lacking).cloned());

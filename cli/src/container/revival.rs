@@ -36,7 +36,8 @@ pub fn revive(ctx: &Context, id: &str, pause: Duration) -> Result<Option<(Begun,
     if !told && !state.stopped {
         // Nobody waits for this start, and nobody hears its words.
         let started = Record::load(&ctx.container_dir(id)).and_then(|record| {
-            attempt(ctx, record, &Asked::default(), Layout::observe()?, state.restart_count, &mut things)
+            let asked = Asked { restarts: state.restart_count, ..Asked::default() };
+            attempt(ctx, record, &asked, Layout::observe()?, &mut things)
         });
         match started {
             Ok(begun) => return Ok(Some((begun, lock))),

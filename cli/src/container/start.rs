@@ -25,6 +25,8 @@ pub struct Start {
     pub console: Option<(u16, u16)>,
     /// The container runs, and only its monitor is missing.
     pub take_over: bool,
+    /// How often it has been started again by its policy.
+    pub restarts: u32,
 }
 
 pub struct Started {
@@ -69,7 +71,8 @@ pub fn launch(ctx: &Context, record: &Record, lock: Lock, wishes: Start) -> Resu
     let (lender, netns) = pair.map_or((None, None), |(a, b)| (Some(a), Some(b)));
     let mut keep = vec![write.as_raw_fd(), lock.as_fd().as_raw_fd()];
     keep.extend([&theirs, &netns].into_iter().flatten().map(AsRawFd::as_raw_fd));
-    let asked = Asked { explain: wishes.explain, stays: wishes.attach, console: wishes.console, netns };
+    let Start { explain, attach: stays, console, restarts, .. } = wishes;
+    let asked = Asked { explain, stays, console, netns, restarts };
     let attached = theirs.map(UnixStream::from);
     let layout = Layout::observe()?;
     let cgroups = layout.clone();
