@@ -76,6 +76,9 @@ fn the_life_of_a_container_with_network_and_volume() {
         "driver",
     ];
     let all = happened(&host, &["type=container", "type=network", "type=volume"], &told);
+    // The command tells of the restart and the monitor of the start, each when it gets to it.
+    let (restarted, all): (Vec<String>, Vec<String>) = all.into_iter().partition(|l| l == "container restart");
+    assert_eq!(restarted.len(), 1);
     let mine = |text: &str| text.replace("ID", &id);
     let end = [
         "container kill signal=15",
@@ -109,7 +112,6 @@ fn the_life_of_a_container_with_network_and_volume() {
         ],
         &end,
         &begin,
-        &["container restart"],
         &end,
         &["container destroy", "volume destroy driver=local", "network destroy type=bridge"],
     ]
@@ -158,6 +160,15 @@ fn an_end_by_itself_and_networks_that_are_none() {
         happened(&host, &["network=host"], &["type"]),
         ["network connect type=host", "network disconnect type=host"]
     );
+}
+
+#[test]
+fn what_a_failed_run_takes_back_is_told_too() {
+    let host = Host::new();
+    host.rrun(&["run", "--name", "gone", "--network", "none", "busybox", "no-such-program"]).expect(127);
+    let told = happened(&host, &["type=container"], &["name"]);
+    assert_eq!(told.first().map(String::as_str), Some("container create name=gone"), "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("container destroy name=gone"), "{told:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::args::{RunArgs, Stream};
 use crate::container::create::{self, Created};
 use crate::container::lock::Lock;
 use crate::container::start::{self, Start};
-use crate::container::{Record, remove};
+use crate::container::{Record, events, remove};
 use crate::context::Context;
 use netstack::publish::Reach;
 use plan::{Error, Result};
@@ -72,7 +72,9 @@ fn tell_reach(ctx: &Context, record: &Record) {
 fn unmake(ctx: &Context, record: &Record, error: Error) -> Error {
     let removed = Lock::take(ctx, &record.id).and_then(|_lock| {
         remove::anonymous_volumes(ctx, record)?;
-        remove::discard(ctx, record)
+        remove::discard(ctx, record)?;
+        events::container(ctx, record, "destroy", &[]);
+        Ok(())
     });
     match removed {
         Ok(()) => error,
