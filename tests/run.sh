@@ -18,7 +18,10 @@ RRUN_PROBER=$(ls -d "$PWD"/target/*/release/prober)
 RRUN_PEER=$(ls -d "$PWD"/target/*/release/peer)
 RRUN_ROOTFS=$PWD/target/busybox-rootfs.tar
 export RRUN_BIN RRUN_PROBER RRUN_PEER RRUN_ROOTFS
-[ -s "$RRUN_ROOTFS" ] || { vagrant/busybox-rootfs.sh >"$RRUN_ROOTFS.tmp" && mv "$RRUN_ROOTFS.tmp" "$RRUN_ROOTFS"; }
+if [ ! -s "$RRUN_ROOTFS" ]; then
+  vagrant/busybox-rootfs.sh >"$RRUN_ROOTFS.tmp"
+  mv "$RRUN_ROOTFS.tmp" "$RRUN_ROOTFS"
+fi
 wait "$fetching" || {
   echo "no root file system of real programs, so their tests will fail; vagrant/programs-rootfs.sh said:" >&2
   cat "$programs.log" >&2

@@ -26,7 +26,7 @@ fi
 install -m 0755 "$bb" "$root/bin/busybox"
 
 # Its libraries and the loader, at the paths the binary names.
-{ ldd "$bb" 2>/dev/null || true; } | grep -o '/[^ )]*' | sort -u | while read -r lib; do
+{ ldd "$bb" 2>/dev/null | grep -o '/[^ )]*' || true; } | sort -u | while read -r lib; do
   install -D -m 0755 "$(readlink -f "$lib")" "$root$lib"
 done
 

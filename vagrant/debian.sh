@@ -13,7 +13,8 @@ debian_rootfs() {
   { apt-config dump | grep -E '^Acquire::(http|https|ftp|Retries|Check-Valid)' || true; } >"$work/apt.conf"
   echo 'Acquire::Languages "none";' >>"$work/apt.conf"
   mapfile -t lines <<<"$sources"
-  mmdebstrap --quiet --variant=essential --include="$packages" \
+  # Its own cleaning of apt's lists empties this machine's instead.
+  mmdebstrap --skip=cleanup/apt --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' --quiet --variant=essential --include="$packages" \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg --aptopt="$work/apt.conf" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \

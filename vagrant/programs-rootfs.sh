@@ -27,7 +27,7 @@ chmod 0755 "$work"
 debian_rootfs "$work" "$(IFS=,; echo "${packages[*]}")" "$work/root.tar" --format=tar \
   --essential-hook='mkdir -p "$1/etc/postgresql-common"; echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"' \
   --dpkgopt='path-exclude=*/libLLVM*' --dpkgopt='path-exclude=*/libz3*' --dpkgopt='path-exclude=*/postgresql/*/lib/bitcode/*' \
-  --customize-hook='cd "$1" && rm -rf var/cache/* var/lib/apt/lists var/log/apt tmp/* usr/share/i18n usr/lib/*/gconv usr/share/perl/5* usr/lib/*/perl/5*' \
+  --customize-hook='cd "$1" && find var/cache -type f -delete && rm -rf tmp/* usr/share/i18n usr/lib/*/gconv usr/share/perl/5* usr/lib/*/perl/5*' \
   >"$work/log" 2>&1 || { tail -n 30 "$work/log" >&2; exit 1; }
 mv "$work/root.tar" "$out"
 [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID:$SUDO_GID" "$out"

@@ -66,7 +66,7 @@ for p in "${packages[@]}"; do
 done
 # Tests and VM are made of packages that are only downloaded: they need the lists, which images of
 # machines tend to come without. A package may also be renamed or gone from a list that is months old.
-if [ ${#missing[@]} -gt 0 ] || ! apt-cache show busybox-static >/dev/null 2>&1; then
+if [ ${#missing[@]} -gt 0 ] || ! compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
   "${sudo[@]}" apt-get update -qq
 fi
 if [ ${#missing[@]} -gt 0 ]; then
