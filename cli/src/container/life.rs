@@ -141,8 +141,7 @@ pub fn repair(ctx: &Context, id: &str) -> Result<()> {
         Ok(Some(lock)) => {
             let next = next_life(ctx, id)?;
             match (next, repair_locked(ctx, id, lock)?) {
-                (Some(restarts), Some(lock)) => {
-                    let record = Record::load(&ctx.container_dir(id))?;
+                (Some((record, restarts)), Some(lock)) => {
                     start::launch(ctx, &record, lock, Start { restarts, ..Start::default() }).map(drop)
                 }
                 _ => Ok(()),
@@ -155,9 +154,9 @@ pub fn repair(ctx: &Context, id: &str) -> Result<()> {
     }
 }
 
-/// How often a container whose monitor is gone has been started again, if its policy now does so once more;
-/// asked before the repair, which forgets it.
-fn next_life(ctx: &Context, id: &str) -> Result<Option<u32>> {
+/// A container whose monitor is gone and whose policy now starts it once more, and how often it has been
+/// then; asked before the repair, which forgets it.
+fn next_life(ctx: &Context, id: &str) -> Result<Option<(Record, u32)>> {
     // What ran in an earlier boot is for `rrun boot`.
     let (true, Some(last)) = (look(ctx, id)?.orphaned, state::load(&ctx.state_dir(id))?) else { return Ok(None) };
     let Ok(record) = Record::load(&ctx.container_dir(id)) else { return Ok(None) };
@@ -169,7 +168,7 @@ fn next_life(ctx: &Context, id: &str) -> Result<Option<u32>> {
         _ => return Ok(None),
     };
     let wanted = !ending::is_stopped(ctx, id) && !remove::is_nameless(ctx, id);
-    Ok(wanted.then_some(restarts))
+    Ok(wanted.then_some((record, restarts)))
 }
 
 /// As [`repair`], for a holder of the lock. `None`: the container was one of `--rm`, and is gone.
