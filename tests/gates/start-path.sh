@@ -15,13 +15,7 @@ echo "binary                 $size bytes (at most 10000000)"
 
 # In a mount and network namespace of its own; its end takes everything with it.
 exec unshare -mn bash -euo pipefail <<'INSIDE'
-mount --make-rprivate /
-dir=$(mktemp -d)
-mount -t tmpfs gate "$dir"
-trap 'umount -l "$dir"; rmdir "$dir"' EXIT
-export RRUN_ROOT=$dir/root RRUN_STATE=$dir/state RRUN_CONFIG=$dir/none.toml
-ip link set lo up
-"$RRUN_BIN" import "$RRUN_ROOTFS" busybox >/dev/null
+. tests/gates/host.sh
 # The first run makes the bridge and the firewall table; the gates are on every later one.
 "$RRUN_BIN" run --rm -p 8080:80 busybox true
 
