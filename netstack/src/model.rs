@@ -197,6 +197,10 @@ pub struct Endpoint {
     /// Of the default route.
     #[serde(default)]
     pub metric: Option<u32>,
+    /// The routing table of what answers from its addresses, where the default route leads elsewhere;
+    /// 0 in older records.
+    #[serde(default)]
+    pub table: u32,
     /// Published ports are the container's own, reached by a route to its address.
     #[serde(default)]
     pub routed4: bool,

@@ -187,6 +187,28 @@ fn leases_are_renewed_and_a_changed_mind_is_followed() {
     unplug(&host);
 }
 
+/// Beside a default route of another network, answers from a leased address have a way of their own.
+#[test]
+fn the_way_of_answers_moves_with_the_lease() {
+    let host = host_on_a_lan();
+    let server = Server::start(&host, "10.44.0.50,10.44.0.99", 2);
+    host.ok(&["network", "create", "--subnet", "10.9.0.0/24", "n"]);
+    let networks = ["--network", "name=n,gw-priority=1", "--network", "lan"];
+    host.ok(&[&["run", "-d", "--name", "both"], &networks[..], &["busybox", "sleep", "1000"]].concat());
+    let leased = || host.ok(&["inspect", "-f", "{{.NetworkSettings.Networks.lan.IPAddress}}", "both"]);
+    let way = |ip: &str| host.rrun(&["exec", "both", "ip", "route", "get", "192.0.2.1", "from", ip]).stdout;
+    let first = leased();
+    assert!(way(&first).contains("via 10.44.0.1 dev eth1"), "{}", way(&first));
+    drop(server);
+    let _server = Server::start(&host, "10.44.0.150,10.44.0.199", 60);
+    let moved = eventually("another address", || Some(leased()).filter(|ip| ip.starts_with("10.44.0.1")));
+    eventually("its way", || way(&moved).contains("via 10.44.0.1 dev eth1").then_some(()));
+    let rules = host.ok(&["exec", "both", "ip", "rule"]);
+    assert!(rules.contains(&moved) && !rules.contains(&first), "{rules}");
+    host.ok(&["rm", "-f", "both"]);
+    unplug(&host);
+}
+
 #[test]
 fn macvlan_containers_are_the_servers_clients_too() {
     if lacks(&["macvlan"]) {

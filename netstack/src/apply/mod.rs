@@ -4,6 +4,7 @@
 //! says which step the kernel refused. Nothing is decided here.
 
 mod bridge_device;
+pub(crate) mod reply;
 pub(crate) mod vlan;
 
 pub(crate) use bridge_device::{create_bridge, existing_bridge, join_vlan, mend_bridge, remove_bridge};
@@ -105,6 +106,7 @@ impl SandboxPlan {
             | Step::DefaultRoute { .. }
             | Step::RestrictEgress(_)
             | Step::DeviceRoute { .. }
+            | Step::Reply(_)
             | Step::SetMac { .. }
             | Step::StaticRoute { .. }
             | Step::DnsServer => unreachable!("these happen inside the namespace"),
@@ -197,11 +199,13 @@ impl SandboxPlan {
             .ifindex(ifname)?
             .ok_or_else(|| Error::system(format!("interface {ifname} is not in the container's namespace")))?;
         let lease = dhcp::obtain(index, mac, asked, network)?;
+        let whole = |own: &[Endpoint]| -> Vec<Endpoint> { self.others.iter().chain(own).cloned().collect() };
+        let before = whole(&self.endpoints);
         if let Some(e) = self.endpoints.iter_mut().find(|e| e.ifname == ifname) {
             e.set_lease(Some(lease.clone()));
         }
-        let all: Vec<Endpoint> = self.others.iter().chain(&self.endpoints).cloned().collect();
-        address_and_routes(route, index, None, Some(&lease), &all)?;
+        let after = self.others.iter().chain(&self.endpoints).cloned().collect::<Vec<_>>();
+        address_and_routes(route, index, None, Some(&lease), [&before, &after])?;
         drop(visit);
         if self.files.is_some() {
             let named = self.endpoints.iter().any(Endpoint::has_names);
@@ -252,13 +256,13 @@ impl SandboxPlan {
 }
 
 /// Puts the address of one DHCP lease in the place of another's, in the namespace this thread is in;
-/// the default routes of all endpoints are set anew.
+/// the default routes of all endpoints are set anew, and the ways of answers follow.
 pub(crate) fn address_and_routes(
     mut route: Socket,
     index: u32,
     old: Option<&Lease>,
     new: Option<&Lease>,
-    endpoints: &[Endpoint],
+    [before, after]: [&[Endpoint]; 2],
 ) -> Result<()> {
     if let Some(old) = old
         && let Ok(address) = IpNetwork::new(old.ip.into(), old.prefix)
@@ -276,7 +280,7 @@ pub(crate) fn address_and_routes(
     {
         batch.add_address(0, index, address);
     }
-    for step in bridge::routes(endpoints) {
+    for step in bridge::routes(after) {
         match step {
             Step::DefaultRoute { gateway, ifname, metric } => {
                 route.ifindex(&ifname)?.into_iter().for_each(|at| batch.default_route(0, at, gateway, metric));
@@ -287,10 +291,10 @@ pub(crate) fn address_and_routes(
             _ => {}
         }
     }
-    if batch.is_empty() {
-        return Ok(());
+    if !batch.is_empty() {
+        route.run(batch)?.map_err(|f| f.error("give the interface the address of its DHCP lease"))?;
     }
-    route.run(batch)?.map_err(|f| f.error("give the interface the address of its DHCP lease"))
+    reply::change(&mut route, before, after)
 }
 
 /// The messages of the steps inside the namespace. They may be sent twice.
@@ -321,6 +325,7 @@ fn inner(route: &Socket, steps: &[Step], range: Range<usize>) -> Result<Batch> {
             Step::StaticRoute { route, ifname } => batch.static_route(i, index(ifname)?, route),
             Step::LimitRate { ifname, bits, .. } => batch.limit_rate(i, index(ifname)?, *bits, rate::bucket(*bits)),
             Step::DeviceRoute { ifname, ipv6 } => batch.device_route(i, index(ifname)?, *ipv6),
+            Step::Reply(_) => reply::add(&mut batch, route, i, &steps[i])?,
             // Settings and sockets are not netlink's; the rest happens outside.
             _ => {}
         }
@@ -366,6 +371,9 @@ pub(crate) fn refused(steps: &[Step], failure: &Failure) -> Error {
         }
         (Step::ConfigureInterface { .. }, libc::EADDRINUSE) => e.with_hint(
             "another ipvlan device on the same parent has this address: give the network an --ip-range of its own",
+        ),
+        (Step::Reply(_), libc::EOPNOTSUPP | libc::EAFNOSUPPORT) => e.with_hint(
+            "this kernel has no policy routing (CONFIG_IP_MULTIPLE_TABLES): -o no_default_route leaves a network out of it",
         ),
         (Step::StaticRoute { .. }, libc::EEXIST) => e.with_hint("two routes to the same place: give one a metric"),
         (Step::ConfigureInterface { .. }, libc::EACCES | libc::EOPNOTSUPP) => {

@@ -146,17 +146,12 @@ fn best(endpoints: &[Endpoint], ipv6: bool, may: impl Fn(&Endpoint) -> bool) -> 
         .min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network.cmp(&b.network)))
 }
 
-/// The endpoint that ports are published through, for one family. Answers leave by the default route,
-/// so it must be the one that leads there; without one, any that a static route may lead back through.
-/// Not one on a device without a bridge or on somebody else's bridge, and an address from the network's
+/// The endpoint that ports are published through, for one family: of the default route, else another that
+/// answers leave through (`driver::reply`), else any that a static route may lead back through. Not one on a device without a bridge or on somebody else's bridge, and an address from the network's
 /// own DHCP server is not the host's to redirect to.
 pub fn publishing_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {
-    let redirectable = |e: &Endpoint| ipv6 || e.dhcp.is_none();
-    let ours = |e: &Endpoint| e.is_bridged() && !e.unmanaged;
-    match best(endpoints, ipv6, |e| redirectable(e) && !e.no_default_route) {
-        Some(e) => Some(e).filter(|e| ours(e)),
-        None => best(endpoints, ipv6, |e| redirectable(e) && ours(e)),
-    }
+    let ours = |e: &Endpoint| e.is_bridged() && !e.unmanaged && (ipv6 || e.dhcp.is_none());
+    best(endpoints, ipv6, |e| ours(e) && !e.no_default_route).or_else(|| best(endpoints, ipv6, ours))
 }
 
 /// The same for whichever family has one: IPv4 first.

@@ -2,6 +2,7 @@
 
 pub mod bridge;
 pub mod none;
+pub mod reply;
 pub mod vlan;
 
 use crate::model::{Endpoint, Network};

@@ -9,6 +9,7 @@ mod conntrack;
 mod netns;
 mod nft;
 pub mod packet;
+mod policy;
 mod redirect;
 mod route;
 mod rules;

@@ -5,12 +5,12 @@
 use super::{Mode, Own, SandboxPlan, SandboxRequest, compose, endpoint, request};
 use crate::apply;
 use crate::dhcp;
-use crate::driver::bridge;
+use crate::driver::{bridge, reply};
 use crate::model::{Endpoint, EndpointConfig, Network};
 use crate::networks::Netstack;
 use crate::nl::{self, Batch, Socket, Visit};
 use crate::static_route::Via;
-use crate::step::Step;
+use crate::step::{Reply, Step};
 use plan::{Error, Journal, Result};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -48,8 +48,7 @@ impl Netstack {
         let route = Socket::route()?;
         let mut nft = None;
         let facts = self.observe(&network, &route, &mut nft)?;
-        let taken: Vec<&str> = all.iter().map(|e| e.ifname.as_str()).collect();
-        let (mut new, mac) = endpoint::decide(self, request, &network, config, &taken, Mode::Real, &route)?;
+        let (mut new, mac) = endpoint::decide(self, request, &network, config, &all, Mode::Real, &route)?;
         new.health = all.iter().find_map(|e| e.health.clone());
         let others = all.clone();
         all.push(new.clone());
@@ -66,7 +65,11 @@ impl Netstack {
         let whole = |s: &Step| {
             matches!(
                 s,
-                Step::DefaultRoute { .. } | Step::DeviceRoute { .. } | Step::StaticRoute { .. } | Step::LoopbackUp
+                Step::DefaultRoute { .. }
+                    | Step::DeviceRoute { .. }
+                    | Step::StaticRoute { .. }
+                    | Step::Reply(_)
+                    | Step::LoopbackUp
             )
         };
         steps.retain(|s| !whole(s));
@@ -74,7 +77,8 @@ impl Netstack {
         let at = steps.iter().position(after).unwrap_or(steps.len());
         let asked = bridge::static_routes(&all);
         let new_routes = asked.into_iter().skip(bridge::static_routes(&others).len());
-        steps.splice(at..at, bridge::routes(&all));
+        let (gone, replies) = reply::difference(&others, &all);
+        steps.splice(at..at, bridge::routes(&all).into_iter().chain(replies));
         let at = steps.iter().position(|s| matches!(s, Step::DnsRecord { .. })).unwrap_or(steps.len());
         steps.splice(at..at, new_routes);
         let mut plan = SandboxPlan::of_steps(self, request, steps);
@@ -82,10 +86,12 @@ impl Netstack {
         plan.endpoints.push(new.clone());
         plan.networks.push(network);
         (plan.route, plan.nft) = (Some(route), nft);
-        self.yield_default_routes(&others, &all, netns)?;
-        plan.execute(netns, &mut Journal::silent(), 0).map_err(|e| match self.unplug(&new, Some(netns)) {
-            Ok(()) => e,
-            Err(u) => e.with_note(u.to_string()),
+        let yielded = self.yield_ways(&others, &all, &gone, netns);
+        yielded.and_then(|()| plan.execute(netns, &mut Journal::silent(), 0)).map_err(|e| {
+            match self.unplug(&new, Some(netns)).and_then(|()| self.restore_ways(request, &all, &others, netns)) {
+                Ok(()) => e,
+                Err(u) => e.with_note(u.to_string()),
+            }
         })?;
         // A DHCP server may have had its say.
         Ok(plan.endpoints.pop().unwrap_or(new))
@@ -102,6 +108,7 @@ impl Netstack {
             return Err(Error::not_found(format!("container {short} is not connected to network {}", network.name))
                 .with_hint(format!("`rrun network inspect {}` shows who is", network.name)));
         };
+        let before = all.clone();
         let gone = all.remove(at);
         if let (Some(netns), Some(keeper)) = (netns, dhcp::Keeper::of(&gone)?) {
             keeper.release(netns)?;
@@ -110,13 +117,32 @@ impl Netstack {
         let Some(netns) = netns else { return Ok(()) };
         forget_routes(&gone, netns)?;
         // Its default route went with the interface; another network may have one.
-        let mut plan = SandboxPlan::of_steps(self, request, bridge::routes(&all));
-        plan.execute(netns, &mut Journal::silent(), 0)
+        self.restore_ways(request, &before, &all, netns)
+    }
+
+    /// Default route and the ways of answers, after an endpoint has gone.
+    fn restore_ways(
+        &self,
+        request: &SandboxRequest,
+        before: &[Endpoint],
+        after: &[Endpoint],
+        netns: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let mut plan = SandboxPlan::of_steps(self, request, bridge::routes(after));
+        plan.execute(netns, &mut Journal::silent(), 0)?;
+        let home = nl::current()?;
+        let _visit = Visit::enter(netns, home.as_fd())?;
+        apply::reply::change(&mut Socket::route()?, before, after)
     }
 
     /// A default route replaces one of the same metric only: others must go first, or the lowest
-    /// metric would win over the highest priority.
-    fn yield_default_routes(&self, before: &[Endpoint], after: &[Endpoint], netns: BorrowedFd<'_>) -> Result<()> {
+    /// metric would win over the highest priority. And what has the default route from now on needs no other.
+    fn yield_ways(&self, before: &[Endpoint], after: &[Endpoint], gone: &[Reply], netns: BorrowedFd<'_>) -> Result<()> {
+        if !gone.is_empty() {
+            let home = nl::current()?;
+            let _visit = Visit::enter(netns, home.as_fd())?;
+            apply::reply::forget(&mut Socket::route()?, gone)?;
+        }
         for ipv6 in [false, true] {
             let (old, new) = (bridge::gateway_endpoint(before, ipv6), bridge::gateway_endpoint(after, ipv6));
             let (Some(old), Some(new)) = (old, new) else { continue };
@@ -154,6 +180,7 @@ impl Netstack {
                     | Step::LoopbackUp
                     | Step::DefaultRoute { .. }
                     | Step::DeviceRoute { .. }
+                    | Step::Reply(_)
                     | Step::StaticRoute { .. }
                     | Step::AskDhcp { .. }
                     | Step::DnsRecord { .. }
@@ -166,7 +193,10 @@ impl Netstack {
         let request = SandboxRequest { container_id: lost.container_id.clone(), ..Default::default() };
         let mut plan = SandboxPlan::of_steps(self, &request, steps);
         plan.route = Some(route);
-        plan.execute(netns, &mut Journal::silent(), 0)
+        plan.execute(netns, &mut Journal::silent(), 0)?;
+        let home = nl::current()?;
+        let _visit = Visit::enter(netns, home.as_fd())?;
+        apply::reply::change(&mut Socket::route()?, &[], &all)
     }
 
     /// Cable or device, record and leases.

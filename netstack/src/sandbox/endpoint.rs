@@ -13,19 +13,22 @@ use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+/// The tables from here on are rrun's in a container's namespace. Far from those that people number by hand.
+const FIRST_TABLE: u32 = 1000;
+
 /// `<state>/networks/<network>/endpoints/<container>.json`.
 pub(crate) fn record(state: &Path, network_id: &str, container_id: &str) -> PathBuf {
     state.join("networks").join(network_id).join("endpoints").join(format!("{container_id}.json"))
 }
 
 /// One endpoint, decided; with [`Mode::Real`] its addresses are leased. Releases what it leased
-/// when it fails halfway.
+/// when it fails halfway. `others` is where the container is already.
 pub(crate) fn decide(
     netstack: &Netstack,
     request: &SandboxRequest,
     network: &Network,
     config: &EndpointConfig,
-    taken_ifnames: &[&str],
+    others: &[Endpoint],
     mode: Mode,
     route: &Socket,
 ) -> Result<(Endpoint, [u8; 6])> {
@@ -40,7 +43,8 @@ pub(crate) fn decide(
     if config.mac.is_none() && is_anothers(netstack, network, request, mac)? {
         mac = request::mac(network, config, &request.container_id)?;
     }
-    let ifname = request::ifname(config, prefix, taken_ifnames)?;
+    let taken: Vec<&str> = others.iter().map(|e| e.ifname.as_str()).collect();
+    let ifname = request::ifname(config, prefix, &taken)?;
     let host_ifname = match vlan {
         Some(_) => String::new(),
         None => host_ifname(network, request, mode, route)?,
@@ -121,6 +125,7 @@ pub(crate) fn decide(
         internal: network.internal,
         no_default_route: bridge.no_default_route,
         metric: bridge.metric,
+        table: (FIRST_TABLE..).find(|t| others.iter().all(|e| e.table != *t)).unwrap_or_default(),
         routed4: bridge.mode4 == GatewayMode::Routed,
         routed6: bridge.mode6 == GatewayMode::Routed,
         trusted: !bridge.trusted.is_empty(),

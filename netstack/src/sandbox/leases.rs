@@ -50,7 +50,7 @@ impl Sandbox {
         let visit = Visit::enter(self.netns.as_fd(), home.as_fd())?;
         let route = Socket::route()?;
         if let Some(index) = route.ifindex(&ifname)? {
-            apply::address_and_routes(route, index, old.as_ref(), new.as_ref(), &self.endpoints)?;
+            apply::address_and_routes(route, index, old.as_ref(), new.as_ref(), [&before, &self.endpoints])?;
         }
         drop(visit);
         self.rewrite_files(&before)

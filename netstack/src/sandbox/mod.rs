@@ -24,7 +24,7 @@ pub use ports::{Joining, Left};
 pub use request::{Mode, SandboxRequest};
 
 use crate::dns;
-use crate::driver::{self, Facts, bridge, vlan};
+use crate::driver::{self, Facts, bridge, reply, vlan};
 use crate::egress::Policy;
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json};
@@ -174,6 +174,7 @@ pub(crate) fn compose(
         steps.extend(endpoints.iter().map(bridge::configure));
         steps.extend(endpoints.iter().filter_map(|e| limit(&e.ifname, own.rate.outbound, true)));
         steps.extend(bridge::routes(endpoints));
+        steps.extend(reply::replies(endpoints));
         // A router that comes with a lease may change them.
         steps.extend(endpoints.iter().filter_map(bridge::ask));
         steps.extend(bridge::static_routes(endpoints));

@@ -119,8 +119,7 @@ impl Netstack {
         macs: &mut Vec<[u8; 6]>,
     ) -> Result<()> {
         for ((network, _), config) in networks.iter().zip(&request.endpoints) {
-            let taken: Vec<&str> = endpoints.iter().map(|e| e.ifname.as_str()).collect();
-            let (endpoint, mac) = endpoint::decide(self, request, network, config, &taken, mode, route)?;
+            let (endpoint, mac) = endpoint::decide(self, request, network, config, endpoints, mode, route)?;
             endpoints.push(endpoint);
             macs.push(mac);
         }

@@ -4,10 +4,14 @@
 //! in the container's network namespace dies with it, so few steps need taking back.
 
 mod bridge;
+mod reply;
 mod routes;
 mod upper;
+mod veth;
 
+pub use reply::{PRIORITY, Reply};
 pub use upper::{Shim, UpperDevice};
+pub use veth::Veth;
 
 use crate::dhcp::Dhcp;
 use crate::egress::{self, Policy};
@@ -104,6 +108,8 @@ pub enum Step {
         ifname: String,
         metric: Option<u32>,
     },
+    /// Where there are several ways out, answers leave by the way the question came.
+    Reply(Reply),
     /// One that somebody asked for.
     StaticRoute {
         route: StaticRoute,
@@ -142,22 +148,6 @@ pub enum Step {
     },
     /// `host-names`: the host's own /etc/hosts follows.
     ExportNames,
-}
-
-/// A pair of interfaces: `host` on `bridge`, `peer` born in the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Veth {
-    pub host: String,
-    pub peer: String,
-    pub bridge: String,
-    pub mac: [u8; 6],
-    pub mtu: Option<u32>,
-    /// `enable_icc=false`: the bridge does not pass frames between isolated ports.
-    pub isolated: bool,
-    /// The port's VLAN, where the bridge does not give it by itself.
-    pub vlan: Option<u16>,
-    /// Only where br_netfilter makes a bridge rewrite addresses (see `driver::bridge`).
-    pub hairpin: bool,
 }
 
 /// `02:42:ac:11:00:02`.
@@ -230,9 +220,7 @@ impl Action for Step {
             }
             Step::EnsureFirewall => "load the firewall table inet rrun".into(),
             Step::AdmitNetwork { network, .. } => format!("tell the firewall about network {network}"),
-            Step::CreateVeth(v) => {
-                format!("create a virtual cable: {} inside the container, {} plugged into {}", v.peer, v.host, v.bridge)
-            }
+            Step::CreateVeth(v) => v.line(),
             Step::EnsureParent { network, parent } => upper::parent_line(network, parent),
             Step::EnsureShim(shim) => shim.line(),
             Step::CreateUpper(device) => device.line(),
@@ -257,6 +245,7 @@ impl Action for Step {
                 let v = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
                 format!("send all other {v} traffic to {gateway} through {ifname}")
             }
+            Step::Reply(reply) => reply.line(),
             Step::StaticRoute { route, ifname } => routes::line(route, ifname),
             Step::LimitRate { bits, inside: false, ifname } => {
                 format!("let the container receive at most {} through {ifname}", rate::text(*bits))
@@ -412,6 +401,7 @@ impl Action for Step {
                  namespace. What a name stands for is added by the resolver, just before the \
                  container gets the answer, and leaves again when the answer is too old."
             }
+            Step::Reply(reply) => reply.why(),
             Step::StaticRoute { .. } => {
                 "More specific than the default route, so it wins. A destination that leads nowhere \
                  on purpose is the cheapest firewall there is."
@@ -450,26 +440,7 @@ impl Action for Step {
             Step::AdmitNetwork { elements, .. } | Step::Publish { elements, .. } => {
                 Some(nft_lines("add", elements)).filter(|s| !s.is_empty())
             }
-            Step::CreateVeth(v) => {
-                let mtu = v.mtu.map(|m| format!(" mtu {m}")).unwrap_or_default();
-                let mut out = format!(
-                    "ip link add {}{mtu} master {} up type veth peer name {} address {}{mtu} netns \"$NETNS\"",
-                    v.host,
-                    v.bridge,
-                    v.peer,
-                    mac_text(&v.mac)
-                );
-                if v.isolated {
-                    let _ = write!(out, "\nip link set {} type bridge_slave isolated on", v.host);
-                }
-                if let Some(vlan) = v.vlan {
-                    let _ = write!(out, "\nbridge vlan add dev {} vid {vlan} pvid untagged", v.host);
-                }
-                if v.hairpin {
-                    let _ = write!(out, "\nip link set {} type bridge_slave hairpin on", v.host);
-                }
-                Some(out)
-            }
+            Step::CreateVeth(v) => Some(v.shell()),
             Step::EnsureParent { parent, .. } => Some(upper::parent_shell(parent)),
             Step::EnsureShim(shim) => Some(shim.shell()),
             Step::CreateUpper(device) => Some(device.shell()),
@@ -509,6 +480,7 @@ impl Action for Step {
                 Some(format!("ip netns exec \"$NETNS\" udhcpc -n -q -i {ifname} -x hostname:{}", asked.hostname))
             }
             Step::DefaultRoute { gateway, ifname, metric } => Some(routes::default_shell(*gateway, ifname, *metric)),
+            Step::Reply(reply) => Some(reply.shell()),
             Step::StaticRoute { route, ifname } => Some(routes::shell(route, ifname)),
             Step::LimitRate { ifname, bits, inside } => {
                 let (burst, queue) = rate::bucket(*bits);
@@ -550,6 +522,7 @@ impl Action for Step {
             | Step::LimitRate { inside: true, .. }
             | Step::RestrictEgress(_)
             | Step::DeviceRoute { .. }
+            | Step::Reply(_)
             | Step::StaticRoute { .. }
             | Step::SetMac { .. }
             | Step::DnsServer => Site::InNetns,
@@ -585,6 +558,7 @@ impl Action for Step {
             | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
             | Step::DeviceRoute { .. }
+            | Step::Reply(_)
             | Step::StaticRoute { .. }
             | Step::SetMac { .. } => Undo::DiesWith(Ns::Net),
             Step::Publish { elements, .. } => Undo::Remove(
