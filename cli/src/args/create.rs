@@ -291,6 +291,10 @@ pub struct NetworkFlags {
     /// :PORT or :FROM-TO (TCP and UDP), /tcp, /udp, /sctp or /icmp (repeatable)
     #[arg(long, value_name = "RULE[,RULE...]")]
     pub egress: Vec<String>,
+    /// Ports of the host's 127.0.0.1 that the container reaches as host.docker.internal: 5432,8000-8010,53/udp
+    /// (repeatable)
+    #[arg(long, value_name = "PORT[,PORT...]")]
+    pub host_loopback: Vec<String>,
     /// How fast the container may receive and send, on each network: in=10mbit,out=512kbit
     #[arg(long, value_name = "in=RATE,out=RATE")]
     pub net_rate: Vec<String>,

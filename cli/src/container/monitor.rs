@@ -15,6 +15,7 @@ use super::{explain, file, links, logging, revival, start, takeover, undo, volum
 use crate::context::Context;
 use netstack::egress::Policy;
 use netstack::model::LastAddresses;
+use netstack::publish;
 use netstack::sandbox::{Mode, Sandbox, SandboxPlan, SandboxRequest};
 use plan::{Error, HostThing, Journal, Result, ResultExt, Spoken};
 use runtime::cgroup::Layout;
@@ -285,6 +286,7 @@ pub fn sandbox_request(ctx: &Context, record: &Record, spec: &RunSpec) -> Result
         keep_addresses: !record.host.auto_remove,
         files: Some(ctx.container_dir(&record.id)),
         egress: Policy::parse(&record.host.egress)?,
+        host_loopback: publish::parse_loopback(&record.host.host_loopback)?,
         rate: record.host.net_rate,
     })
 }

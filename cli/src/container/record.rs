@@ -144,6 +144,8 @@ pub struct HostConfig {
     /// `--egress` as written.
     pub egress: Vec<String>,
     pub net_rate: Rate,
+    /// `--host-loopback` as written.
+    pub host_loopback: Vec<String>,
     /// Of the files of `spec::FILES`, those that are the image's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub image_files: Vec<String>,

@@ -17,6 +17,7 @@ use crate::firewall;
 use crate::model::Endpoint;
 use crate::networks::{BridgeOptions, write_json};
 use crate::nl::{self, Batch, Failure, Socket, Visit};
+use crate::publish::HostLoopback;
 use crate::rate;
 use crate::sandbox::{Published, Sandbox, SandboxPlan, no_connectivity};
 use crate::step::{Step, Veth};
@@ -104,6 +105,7 @@ impl SandboxPlan {
             | Step::ConfigureInterface { .. }
             | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
+            | Step::HostLoopback { .. }
             | Step::RestrictEgress(_)
             | Step::DeviceRoute { .. }
             | Step::Reply(_)
@@ -172,6 +174,14 @@ impl SandboxPlan {
         });
         if let Some((i, rules)) = policy {
             egress::load(rules).map_err(|e| e.with_step(steps[i].line()))?;
+        }
+        let loopback = range.clone().find_map(|i| match &steps[i] {
+            Step::HostLoopback { ports, gateways } => Some((i, ports, gateways.clone())),
+            _ => None,
+        });
+        if let Some((i, ports, gateways)) = loopback {
+            let opened = HostLoopback::open_in_current_netns(ports, gateways);
+            self.loopback = Some(opened.map_err(|e| e.with_step(steps[i].line()))?);
         }
         let resolver = range.clone().find(|i| steps[*i] == Step::DnsServer);
         if let Some(i) = resolver {

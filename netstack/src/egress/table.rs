@@ -21,6 +21,8 @@ const NFPROTO_IPV6: u8 = 10;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+/// IPS_DST_NAT.
+const TRANSLATED: u32 = 32;
 
 /// Rules of one verdict for one service: their addresses are sets, so that a list of any length is
 /// two rules a protocol.
@@ -176,6 +178,11 @@ fn lines(policy: &Policy) -> Vec<Line> {
         "ct state established,related accept",
         "answers: to what was let out, and to clients of published ports",
         vec![Expr::CtState, Expr::Mask(ESTABLISHED_OR_RELATED), Expr::Differs(vec![0; 4]), Expr::Accept],
+    );
+    line(
+        "ct status dnat accept",
+        "what --host-loopback lets out: nothing else translates here",
+        vec![Expr::CtStatus, Expr::Mask(TRANSLATED), Expr::Differs(vec![0; 4]), Expr::Accept],
     );
     line(
         &format!("meta mark {MARK} accept"),

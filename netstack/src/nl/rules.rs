@@ -7,6 +7,7 @@
 use super::nft::{Elem, Verb, attr, elements_message, message, nest, string};
 use super::socket::{Batch, Failure, NLM_F_ACK, Socket};
 use plan::Result;
+use std::net::IpAddr;
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -20,8 +21,9 @@ const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 const LOCAL_OUT: u32 = 3;
-/// All expressions of a rule work on one register, the first of 16 bytes.
+/// All expressions of a rule work on one register, the first of 16 bytes; translation needs the next one too.
 const REGISTER: u32 = 1;
+const SECOND_REGISTER: u32 = 2;
 const VERDICT: u32 = 0;
 const ACCEPT: u32 = 1;
 const SET_INTERVAL: u32 = 4;
@@ -65,6 +67,8 @@ pub enum Expr {
     Meta(Meta),
     /// The connection's state, as a bit set in host byte order.
     CtState,
+    /// What has become of the connection so far, likewise.
+    CtStatus,
     Load(Header, u32, u32),
     Mask(u32),
     Equals(Vec<u8>),
@@ -74,6 +78,8 @@ pub enum Expr {
     Set(Vec<u8>),
     /// Writes the register over two bytes of the transport header, whose checksum is at the second offset.
     StorePort(u32, u32),
+    /// The packet's destination, from now on and for the whole connection.
+    Dnat(IpAddr, u16),
     Counter,
     Accept,
     Reject,
@@ -156,6 +162,15 @@ impl Table {
 
     /// A chain that everything sent from this namespace passes.
     pub fn output_chain(&mut self, chain: &str, priority: i32) {
+        self.chain(chain, priority, "filter");
+    }
+
+    /// A chain that the first packet of each connection from this namespace passes.
+    pub fn nat_output_chain(&mut self, chain: &str, priority: i32) {
+        self.chain(chain, priority, "nat");
+    }
+
+    fn chain(&mut self, chain: &str, priority: i32, kind: &str) {
         let name = self.name;
         self.push(NEWCHAIN, NLM_F_CREATE, Some(2), |b| {
             string(b, 1, name);
@@ -164,7 +179,7 @@ impl Table {
                 attr(b, 1, &LOCAL_OUT.to_be_bytes());
                 attr(b, 2, &priority.to_be_bytes());
             });
-            string(b, 7, "filter");
+            string(b, 7, kind);
         });
     }
 
@@ -196,6 +211,7 @@ impl Expr {
         match self {
             Expr::Meta(key) => expression(b, "meta", &[(1, REGISTER), (2, *key as u32)], |_| {}),
             Expr::CtState => expression(b, "ct", &[(1, REGISTER), (2, 0)], |_| {}),
+            Expr::CtStatus => expression(b, "ct", &[(1, REGISTER), (2, 2)], |_| {}),
             Expr::Load(header, offset, length) => {
                 expression(b, "payload", &[(1, REGISTER), (2, *header as u32), (3, *offset), (4, *length)], |_| {});
             }
@@ -222,6 +238,17 @@ impl Expr {
                     (7, *checksum),
                 ];
                 expression(b, "payload", &fields, |_| {});
+            }
+            Expr::Dnat(ip, port) => {
+                const DESTINATION: u32 = 1;
+                let (family, address) = match ip {
+                    IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
+                    IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
+                };
+                Expr::Set(address).write(b);
+                expression(b, "immediate", &[(1, SECOND_REGISTER)], |b| data(b, 2, &port.to_be_bytes()));
+                let fields = [(1, DESTINATION), (2, family as u32), (3, REGISTER), (5, SECOND_REGISTER)];
+                expression(b, "nat", &fields, |_| {});
             }
             Expr::Counter => expression(b, "counter", &[], |_| {}),
             Expr::Accept => expression(b, "immediate", &[(1, VERDICT)], |b| {

@@ -10,6 +10,7 @@
 mod descriptors;
 mod holder;
 mod lease;
+mod loopback;
 mod parse;
 mod ports;
 mod reach;
@@ -18,6 +19,7 @@ mod reserve;
 mod socket;
 
 pub use lease::{all_leases, release, restore_lease};
+pub use loopback::{HostLoopback, LoopbackPort, check as check_loopback, gateways, parse_loopback};
 pub use parse::{parse, parse_expose};
 pub use ports::{Leaving, Ports, is_meant, not_published};
 pub use reach::Reach;

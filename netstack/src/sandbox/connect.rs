@@ -59,7 +59,8 @@ impl Netstack {
 
         // The egress policy is there already, and knows no networks.
         let rate = request.rate;
-        let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
+        let own =
+            Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, loopback: &[], rate };
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(&new), &[mac], &[], own);
         // Loopback is up already, and the default routes are those of the whole container.
         let whole = |s: &Step| {
@@ -170,7 +171,8 @@ impl Netstack {
         let config = EndpointConfig { mac: Some(lost.mac.clone()).filter(|m| !m.is_empty()), ..Default::default() };
         let mac = request::mac(network, &config, &lost.container_id)?;
         let rate = lost.rate;
-        let own = Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, rate };
+        let own =
+            Own { state: &self.state, files: None, namespace: true, dns: false, egress: None, loopback: &[], rate };
         let mut steps = compose(&[(network.clone(), facts)], std::slice::from_ref(lost), &[mac], &[], own);
         // It has its leases, and its record.
         steps.retain(|s| {

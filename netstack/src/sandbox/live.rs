@@ -14,7 +14,7 @@ use crate::model::{Endpoint, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json, write_json};
 use crate::nl::{self, Socket, Visit};
 use crate::poll::Interest;
-use crate::publish::{self, Ports};
+use crate::publish::{self, HostLoopback, Ports};
 use plan::{Error, Result, ResultExt};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,6 +42,7 @@ pub struct Sandbox {
     pub(super) elements: Vec<Element>,
     pub(super) ports: Option<Ports>,
     resolver: Option<dns::Server>,
+    loopback: Option<HostLoopback>,
     files: Option<Files>,
     pub(super) nft: Option<Socket>,
     announcer: Announcer,
@@ -59,6 +60,7 @@ impl Sandbox {
             elements,
             ports: plan.ports,
             resolver: None,
+            loopback: plan.loopback,
             files: plan.files,
             nft: plan.nft,
             announcer: Announcer::default(),
@@ -85,6 +87,7 @@ impl Sandbox {
     pub fn fds(&self, out: &mut Vec<Interest>) {
         out.extend(self.ports.as_ref().and_then(Ports::interest));
         out.extend(self.resolver.as_ref().map(dns::Server::interest));
+        out.extend(self.loopback.as_ref().map(HostLoopback::interest));
         out.extend(self.keepers.iter().filter_map(Keeper::interest));
     }
 
@@ -92,8 +95,9 @@ impl Sandbox {
     pub fn timeout(&self) -> Option<Duration> {
         let ports = self.ports.as_ref().and_then(Ports::timeout);
         let resolver = self.resolver.as_ref().and_then(dns::Server::timeout);
+        let loopback = self.loopback.as_ref().and_then(HostLoopback::timeout);
         let leases = self.keepers.iter().map(Keeper::timeout);
-        ports.into_iter().chain(resolver).chain(self.announcer.timeout()).chain(leases).min()
+        ports.into_iter().chain(resolver).chain(loopback).chain(self.announcer.timeout()).chain(leases).min()
     }
 
     /// Does what can be done now; never blocks.
@@ -103,6 +107,9 @@ impl Sandbox {
         }
         if let Some(resolver) = &mut self.resolver {
             resolver.ready();
+        }
+        if let Some(loopback) = &mut self.loopback {
+            loopback.ready();
         }
         self.announcer.ready(self.netns.as_fd());
         self.renew_leases();
@@ -155,8 +162,27 @@ impl Sandbox {
             }
             None => {}
         }
+        self.lead_to_loopback()?;
         self.netstack.export_names()?;
         self.rewrite_files(&before)
+    }
+
+    /// The host's own loopback is called by the gateways there are now; a monitor that took over has no sockets yet.
+    fn lead_to_loopback(&mut self) -> Result<()> {
+        let gateways = publish::gateways(&self.endpoints);
+        let there = self.loopback.as_ref().is_some_and(|l| l.leads(&gateways));
+        if there || self.request.host_loopback.is_empty() {
+            return Ok(());
+        }
+        let home = nl::current()?;
+        let _visit = Visit::enter(self.netns.as_fd(), home.as_fd())?;
+        match &mut self.loopback {
+            Some(loopback) => loopback.lead(gateways),
+            none => {
+                *none = Some(HostLoopback::open_in_current_netns(&self.request.host_loopback, gateways)?);
+                Ok(())
+            }
+        }
     }
 
     /// Ports of a container that started on internal networks only wait for one that is not.
@@ -364,6 +390,7 @@ impl Netstack {
             endpoints,
             ports: None,
             resolver: None,
+            loopback: None,
             nft: None,
             announcer: Announcer::default(),
             keepers: Vec::new(),

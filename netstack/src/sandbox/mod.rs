@@ -29,7 +29,7 @@ use crate::egress::Policy;
 use crate::model::{Endpoint, Network, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json};
 use crate::nl::Socket;
-use crate::publish::Ports;
+use crate::publish::{self, HostLoopback, LoopbackPort, Ports};
 use crate::rate::Rate;
 use crate::step::Step;
 use ::plan::{Action, HostThing, Result, Undo};
@@ -57,6 +57,7 @@ pub struct SandboxPlan {
     pub(crate) ports: Option<Ports>,
     /// Bound while applying.
     pub(crate) resolver: Option<dns::Sockets>,
+    pub(crate) loopback: Option<HostLoopback>,
     pub(crate) route: Option<Socket>,
     pub(crate) nft: Option<Socket>,
 }
@@ -108,6 +109,7 @@ impl SandboxPlan {
             files: None,
             ports: None,
             resolver: None,
+            loopback: None,
             route: None,
             nft: None,
         }
@@ -179,6 +181,10 @@ pub(crate) fn compose(
         steps.extend(endpoints.iter().filter_map(bridge::ask));
         steps.extend(bridge::static_routes(endpoints));
         steps.extend(own.egress.map(|policy| Step::RestrictEgress(policy.clone())));
+        if !own.loopback.is_empty() {
+            let (ports, gateways) = (own.loopback.to_vec(), publish::gateways(endpoints));
+            steps.push(Step::HostLoopback { ports, gateways });
+        }
     }
     if own.dns {
         steps.push(Step::DnsServer);
@@ -207,6 +213,7 @@ pub(crate) struct Own<'a> {
     /// The embedded DNS server answers in it.
     pub dns: bool,
     pub egress: Option<&'a Policy>,
+    pub loopback: &'a [LoopbackPort],
     pub rate: Rate,
 }
 

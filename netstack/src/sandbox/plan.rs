@@ -58,6 +58,8 @@ impl Netstack {
         let mut macs = Vec::new();
         let decided = self.decide_all(request, &networks, mode, &route, &mut endpoints, &mut macs);
         let decided = decided.and_then(|()| bridge::check_routes(&endpoints));
+        let reachable = || if request.host_loopback.is_empty() { Ok(()) } else { publish::check_loopback(&endpoints) };
+        let decided = decided.and_then(|()| reachable());
         let ports = decided.and_then(|()| self.ports(request, &networks, &endpoints, mode));
         let (bindings, ports) = match ports {
             Ok(found) => found,
@@ -66,7 +68,8 @@ impl Netstack {
         let dns = request.egress.is_some() || endpoints.iter().any(Endpoint::has_names);
         let files = self.files(request, &endpoints, dns);
         let egress = request.egress.as_ref();
-        let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns, egress, rate: request.rate };
+        let (rate, loopback) = (request.rate, request.host_loopback.as_slice());
+        let own = Own { state: &self.state, files: files.as_ref(), namespace: true, dns, egress, loopback, rate };
         let mut steps = compose(&networks, &endpoints, &macs, &bindings, own);
         steps.extend(self.config.host_names.then_some(Step::ExportNames));
         let mut plan = SandboxPlan::of_steps(self, request, steps);
@@ -102,6 +105,7 @@ impl Netstack {
             namespace: !request.host_network,
             dns: false,
             egress: None,
+            loopback: &[],
             rate: Rate::default(),
         };
         let mut plan = SandboxPlan::of_steps(self, request, compose(&[], &[], &[], &[], own));

@@ -5,6 +5,7 @@ use crate::dhcp;
 use crate::egress::Policy;
 use crate::model::{DnsConfig, EndpointConfig, Network, Pool, PortSpec};
 use crate::networks::is_predefined;
+use crate::publish::LoopbackPort;
 use crate::rate::Rate;
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
@@ -41,6 +42,8 @@ pub struct SandboxRequest {
     pub files: Option<PathBuf>,
     /// `--egress`.
     pub egress: Option<Policy>,
+    /// `--host-loopback`.
+    pub host_loopback: Vec<LoopbackPort>,
     /// `--net-rate`, of each cable.
     pub rate: Rate,
 }

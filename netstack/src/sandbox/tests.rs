@@ -64,8 +64,15 @@ fn lines(steps: &[Step]) -> Vec<String> {
 
 fn plan(networks: &[(Network, Facts)], endpoints: &[Endpoint], bindings: &[PortBinding], dns: bool) -> Vec<Step> {
     let macs = vec![[2, 0, 0, 0, 0, 1]; endpoints.len()];
-    let own =
-        Own { state: Path::new("/run/rrun"), files: None, namespace: true, dns, egress: None, rate: Rate::default() };
+    let own = Own {
+        state: Path::new("/run/rrun"),
+        files: None,
+        namespace: true,
+        dns,
+        egress: None,
+        loopback: &[],
+        rate: Rate::default(),
+    };
     let networks: Vec<_> = networks.iter().map(|(n, f)| (n.clone(), driver::Facts::Bridge(*f))).collect();
     compose(&networks, endpoints, &macs, bindings, own)
 }

@@ -4,6 +4,7 @@
 //! in the container's network namespace dies with it, so few steps need taking back.
 
 mod bridge;
+mod loopback;
 mod reply;
 mod routes;
 mod upper;
@@ -19,6 +20,7 @@ use crate::firewall::Element;
 use crate::hostnames;
 use crate::model::{PortBinding, Proto};
 use crate::networks::vlan::Parent;
+use crate::publish::LoopbackPort;
 use crate::rate;
 use crate::static_route::StaticRoute;
 use ipnetwork::IpNetwork;
@@ -124,6 +126,11 @@ pub enum Step {
     },
     /// `--egress`.
     RestrictEgress(Policy),
+    /// `--host-loopback`.
+    HostLoopback {
+        ports: Vec<LoopbackPort>,
+        gateways: Vec<IpAddr>,
+    },
     /// The default route of a device that finds everything by address (ipvlan l3, l3s).
     DeviceRoute {
         ifname: String,
@@ -263,6 +270,7 @@ impl Action for Step {
                     false => format!("refuse the container's connections to {}", some(false)),
                 }
             }
+            Step::HostLoopback { ports, gateways } => loopback::line(ports, gateways),
             Step::DeviceRoute { ifname, ipv6 } => {
                 format!("send all other {} traffic straight into {ifname}", if *ipv6 { "IPv6" } else { "IPv4" })
             }
@@ -402,6 +410,7 @@ impl Action for Step {
                  container gets the answer, and leaves again when the answer is too old."
             }
             Step::Reply(reply) => reply.why(),
+            Step::HostLoopback { .. } => loopback::WHY,
             Step::StaticRoute { .. } => {
                 "More specific than the default route, so it wins. A destination that leads nowhere \
                  on purpose is the cheapest firewall there is."
@@ -430,7 +439,7 @@ impl Action for Step {
     fn shell(&self) -> Option<String> {
         match self {
             Step::LeaseAddress { path, owner, .. } => Some(format!("(set -C; echo {owner} > {})", path.display())),
-            Step::ReservePort { .. } | Step::DnsServer | Step::WriteFiles { .. } => None,
+            Step::ReservePort { .. } | Step::DnsServer | Step::HostLoopback { .. } | Step::WriteFiles { .. } => None,
             Step::EnableForwarding { ipv6: false } => Some("sysctl -w net.ipv4.ip_forward=1".into()),
             Step::EnableForwarding { ipv6: true } => Some("sysctl -w net.ipv6.conf.all.forwarding=1".into()),
             Step::EnsureBridge { bridge, addresses, mtu, vlan, vrf, .. } => {
@@ -521,6 +530,7 @@ impl Action for Step {
             | Step::DefaultRoute { .. }
             | Step::LimitRate { inside: true, .. }
             | Step::RestrictEgress(_)
+            | Step::HostLoopback { .. }
             | Step::DeviceRoute { .. }
             | Step::Reply(_)
             | Step::StaticRoute { .. }
@@ -555,6 +565,7 @@ impl Action for Step {
             | Step::ConfigureInterface { .. }
             | Step::LimitRate { .. }
             | Step::RestrictEgress(_)
+            | Step::HostLoopback { .. }
             | Step::AskDhcp { .. }
             | Step::DefaultRoute { .. }
             | Step::DeviceRoute { .. }

@@ -108,6 +108,7 @@ impl Host {
             keep_addresses: false,
             files: None,
             egress: None,
+            host_loopback: Vec::new(),
             rate: Default::default(),
         }
     }

@@ -1,8 +1,9 @@
-//! `--egress` and `--net-rate`: where a container may connect to, and how fast.
+//! `--egress`, `--host-loopback` and `--net-rate`: where a container may connect to, and how fast.
 
 use crate::args::NetworkFlags;
 use crate::container::record::HostConfig;
 use netstack::egress::Policy;
+use netstack::publish;
 use netstack::rate::Rate;
 use plan::{Error, Result};
 
@@ -13,12 +14,15 @@ use plan::{Error, Result};
 pub fn fill(flags: &NetworkFlags, host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
     let policy = Policy::parse(&flags.egress)?;
     host.egress.clone_from(&flags.egress);
+    publish::parse_loopback(&flags.host_loopback)?;
+    host.host_loopback.clone_from(&flags.host_loopback);
     host.net_rate = Rate::parse(&flags.net_rate)?;
     let limited = host.net_rate != Rate::default();
     let mode = host.network_mode.as_str();
     let shared = mode == "host" || mode == "none" || mode.starts_with("container:") || mode.starts_with("ns:");
-    if shared && (policy.is_some() || limited) {
-        let flag = if policy.is_some() { "egress" } else { "net-rate" };
+    let asked =
+        [(policy.is_some(), "egress"), (!host.host_loopback.is_empty(), "host-loopback"), (limited, "net-rate")];
+    if let Some((_, flag)) = asked.iter().find(|(asked, _)| shared && *asked) {
         return Err(Error::invalid(format!("conflicting options: {flag} and the network mode {mode}"))
             .with_hint("it needs a network of the container's own: bridge, or one of `rrun network create`"));
     }

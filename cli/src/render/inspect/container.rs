@@ -212,6 +212,7 @@ fn host_config(r: &Record) -> Value {
         "Ulimits": ulimits,
         "Devices": devices,
         "Egress": if h.egress.is_empty() { Value::Null } else { json!(h.egress) },
+        "HostLoopback": if h.host_loopback.is_empty() { Value::Null } else { json!(h.host_loopback) },
         "NetRate": {
             "In": h.net_rate.inbound.map(rate::text),
             "Out": h.net_rate.outbound.map(rate::text),

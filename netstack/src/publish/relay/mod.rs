@@ -33,6 +33,8 @@ pub struct Target {
 struct Route {
     from4: Option<IpAddr>,
     from6: Option<IpAddr>,
+    /// Where a stream goes that is refused there.
+    refused: Option<IpAddr>,
 }
 
 impl Target {
@@ -41,18 +43,23 @@ impl Target {
         // DNAT handles IPv4 to IPv4, and IPv6 to IPv6 other than [::1].
         let from4 = if v4.is_none() { v6 } else { None };
         let from6 = v6.or(v4);
-        match scope {
-            Scope::Any => Route { from4, from6 },
-            Scope::One(IpAddr::V4(_)) => Route { from4, from6: None },
-            Scope::One(IpAddr::V6(ip)) if v6.is_none() || ip.is_loopback() || ip.is_unspecified() => {
-                Route { from4: None, from6 }
-            }
-            Scope::One(IpAddr::V6(_)) => Route::default(),
-        }
+        let (from4, from6) = match scope {
+            Scope::Any => (from4, from6),
+            Scope::One(IpAddr::V4(_)) => (from4, None),
+            Scope::One(IpAddr::V6(ip)) if v6.is_none() || ip.is_loopback() || ip.is_unspecified() => (None, from6),
+            Scope::One(IpAddr::V6(_)) => (None, None),
+        };
+        Route { from4, from6, refused: None }
     }
 }
 
 impl Route {
+    /// To the host's own loopback. A program that listens on `localhost` may be found on either address.
+    fn host() -> Route {
+        let v4 = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Route { from4: v4, from6: v4, refused: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) }
+    }
+
     fn is_empty(self) -> bool {
         self == Route::default()
     }
@@ -103,7 +110,20 @@ impl Relay {
         if held.iter().flatten().all(|h| h.proto == Proto::Sctp || target.route(h.scope).is_empty()) {
             return Ok(None);
         }
-        let mut relay = Relay {
+        let mut relay = Relay::new()?;
+        relay.retarget(held, target);
+        Ok(Some(relay))
+    }
+
+    /// Prepares to relay all of `held` to the loopback of this thread's namespace.
+    pub fn to_the_host(held: &[Option<HeldSocket>]) -> Result<Relay> {
+        let mut relay = Relay::new()?;
+        relay.route(held, |_| Route::host());
+        Ok(relay)
+    }
+
+    fn new() -> Result<Relay> {
+        let relay = Relay {
             poller: Poller::new()?,
             listeners: Poller::new()?,
             muted: None,
@@ -118,14 +138,17 @@ impl Relay {
             .poller
             .add_nested(&relay.listeners, LISTENERS)
             .map_err(|e| Error::os("watch listening sockets", e.raw_os_error()))?;
-        relay.retarget(held, target);
-        Ok(Some(relay))
+        Ok(relay)
     }
 
     /// The container's addresses have changed, or its ports: new clients go to the new ones, once
     /// [`Relay::listen`] has been called.
     pub fn retarget(&mut self, held: &[Option<HeldSocket>], target: Target) {
-        self.routes = held.iter().map(|h| h.as_ref().map_or(Route::default(), |h| target.route(h.scope))).collect();
+        self.route(held, |h| target.route(h.scope));
+    }
+
+    fn route(&mut self, held: &[Option<HeldSocket>], to: impl Fn(&HeldSocket) -> Route) {
+        self.routes = held.iter().map(|h| h.as_ref().map_or(Route::default(), &to)).collect();
         self.watched.resize(held.len(), false);
         self.waiting = (0..held.len()).filter(|&i| !self.watched[i] && !self.routes[i].is_empty()).collect();
     }

@@ -100,7 +100,7 @@ impl Connections {
                 reset(&client);
                 continue;
             };
-            match connect(SocketAddr::new(to, held.container_port)) {
+            match connect_to(to, route.refused, held.container_port) {
                 Ok(server) => self.insert(poller, by, client, server),
                 Err(e) => {
                     reset(&client);
@@ -231,6 +231,17 @@ impl Direction {
     fn give_up(&mut self) {
         (self.pending, self.at) = (Vec::new(), 0);
         (self.ended, self.closed) = (true, true);
+    }
+}
+
+/// On the loopback a refusal is there at once, though the connect that met it says "in progress".
+fn connect_to(ip: IpAddr, otherwise: Option<IpAddr>, port: u16) -> Result<OwnedFd, Errno> {
+    let first = connect(SocketAddr::new(ip, port))?;
+    match otherwise {
+        Some(other) if sockopt::socket_error(&first)? == Err(Errno::CONNREFUSED) => {
+            connect(SocketAddr::new(other, port))
+        }
+        _ => Ok(first),
     }
 }
 

@@ -106,7 +106,7 @@ fn what_is_relayed_and_where_to() {
         (one("2001:db8::1"), both, None, None),
         (one("2001:db8::1"), only4, None, Some(v4)),
     ] {
-        assert_eq!(target.route(scope), Route { from4, from6 }, "{scope:?} {target:?}");
+        assert_eq!(target.route(scope), Route { from4, from6, refused: None }, "{scope:?} {target:?}");
     }
 }
 
