@@ -215,6 +215,9 @@ pub struct Endpoint {
     /// Of the network and of the container, through this interface.
     #[serde(default)]
     pub routes: Vec<StaticRoute>,
+    /// The host's interface on which the host answers for its IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ndp_proxy: Option<String>,
     /// Its gateway is the host itself, on a bridge of rrun's.
     #[serde(default)]
     pub host_is_gateway: bool,
@@ -245,6 +248,11 @@ impl Endpoint {
 
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
+    /// The addresses that the host answers for in its place, and on which of its interfaces.
+    pub(crate) fn answered(&self) -> impl Iterator<Item = (Ipv6Addr, String)> {
+        self.ipv6.into_iter().filter_map(|ip| Some((ip, self.ndp_proxy.clone()?)))
     }
 
     /// Can the default route of this family lead through it?

@@ -42,7 +42,7 @@ pub fn undo(things: &[HostThing]) -> Result<()> {
     if !elements.is_empty() {
         note(Socket::netfilter().and_then(|mut nft| firewall::retire(&mut nft, &elements)));
     }
-    // So do the host's routes to an address, while nobody else can have it.
+    // So do the host's routes to an address, and its answers for one, while nobody else can have it.
     let routes: Vec<_> = things
         .iter()
         .filter_map(|t| match t {
@@ -56,11 +56,17 @@ pub fn undo(things: &[HostThing]) -> Result<()> {
         }));
     }
     for thing in things {
+        if let HostThing::Neighbour { address, device } = thing {
+            note(Socket::route().and_then(|mut route| apply::neighbour::delete_proxy(&mut route, *address, device)));
+        }
+    }
+    for thing in things {
         match thing {
             HostThing::DnsRecord { path } => note(remove_file(path)),
             HostThing::Lease { path, owner } => note(release(path, owner)),
             HostThing::NftElement { .. }
             | HostThing::Route { .. }
+            | HostThing::Neighbour { .. }
             | HostThing::CgroupDir { .. }
             | HostThing::StateDir { .. } => {}
         }
@@ -153,6 +159,8 @@ impl Netstack {
                 done.push(format!("bridge {bridge} of network {} was missing", network.name));
             }
             done.extend(self.replug(&mut route, network)?);
+            let answers = apply::neighbour::restore_proxies(&mut route, &self.endpoints(network)?)?;
+            done.extend(answers.into_iter().map(|(ip, uplink)| format!("{uplink} did not answer for {ip}")));
         }
         Ok(done)
     }

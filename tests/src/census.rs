@@ -16,6 +16,9 @@ impl Census {
         for link in host.ip("link").as_array().into_iter().flatten() {
             lines.insert(format!("link {}", link["ifname"].as_str().unwrap_or("?")));
         }
+        for line in host.try_sh("ip -6 neigh show proxy").stdout.lines() {
+            lines.insert(format!("answers for {line}"));
+        }
         // Rules, sets and maps by name, and every element; the per-network ones go with the network.
         let rules = host.try_sh("nft list ruleset").stdout;
         let mut place = String::new();

@@ -4,6 +4,7 @@
 //! says which step the kernel refused. Nothing is decided here.
 
 mod bridge_device;
+pub(crate) mod neighbour;
 pub(crate) mod reply;
 pub(crate) mod vlan;
 
@@ -87,6 +88,10 @@ impl SandboxPlan {
             Step::EnsureParent { .. } | Step::EnsureShim(_) | Step::CreateUpper(_) | Step::HostRoute { .. } => {
                 let route = self.route.as_mut().expect("a plan with networks has its socket");
                 vlan::apply(route, first, netns)
+            }
+            Step::ProxyNeighbour { ip, uplink } => {
+                let route = self.route.as_mut().expect("a plan with networks has its socket");
+                neighbour::add_proxy(route, *ip, uplink)
             }
             Step::Publish { bindings, elements } => {
                 let path = Published::path(&self.netstack.state, &self.request.container_id);

@@ -6,6 +6,7 @@
 mod foreign;
 mod leases;
 mod links;
+mod neighbours;
 mod table;
 
 pub use table::{Dropped, drops};
@@ -17,6 +18,7 @@ use crate::networks::{BridgeOptions, Netstack};
 use plan::{HostThing, Result};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +61,8 @@ struct Wanted {
     known: HashSet<Element>,
     /// Leases of living containers, or of such as are being started, and their owners.
     leases: HashMap<PathBuf, String>,
+    /// Addresses that the host answers for, or is about to, and on which interface.
+    answered: HashSet<(Ipv6Addr, String)>,
 }
 
 impl Wanted {
@@ -81,11 +85,17 @@ struct Damage {
     leaked: HashSet<String>,
     /// Leases of the living without a file.
     lost: HashSet<(PathBuf, String)>,
+    /// Addresses that the host answers for in nobody's place.
+    strangers: HashSet<(Ipv6Addr, String)>,
 }
 
 impl Damage {
     fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.stale.is_empty() && self.leaked.is_empty() && self.lost.is_empty()
+        self.missing.is_empty()
+            && self.stale.is_empty()
+            && self.leaked.is_empty()
+            && self.lost.is_empty()
+            && self.strangers.is_empty()
     }
 
     fn agree(&mut self, later: &Wanted) {
@@ -95,6 +105,7 @@ impl Damage {
         self.stale.retain(|e| !later.known.contains(e));
         self.leaked.retain(|l| !cables.contains(l.as_str()));
         self.lost.retain(|(path, _)| later.leases.contains_key(path));
+        self.strangers.retain(|s| !later.answered.contains(s));
     }
 
     fn and(mut self, other: &Damage) -> Damage {
@@ -102,6 +113,7 @@ impl Damage {
         self.stale.retain(|e| other.stale.contains(e));
         self.leaked.retain(|l| other.leaked.contains(l));
         self.lost.retain(|l| other.lost.contains(l));
+        self.strangers.retain(|s| other.strangers.contains(s));
         self
     }
 
@@ -109,6 +121,7 @@ impl Damage {
         let mut findings = table::element_findings(self);
         findings.extend(self.leaked.iter().map(links::leak));
         findings.extend(self.lost.iter().map(leases::loss));
+        findings.extend(self.strangers.iter().map(neighbours::stranger));
         findings
     }
 }
@@ -137,6 +150,7 @@ impl Netstack {
             links::repair_sysctls(&wanted)?;
             table::repair(self, &wanted, &damage)?;
             links::repair(self, &damage)?;
+            neighbours::repair(&damage)?;
             leases::repair(self, &wanted, &damage)?;
             let left = self.check(written)?;
             for f in &mut findings {
@@ -167,6 +181,7 @@ impl Netstack {
         let (mut findings, mut damage) = (Vec::new(), Damage::default());
         links::sysctls(&wanted, &mut findings)?;
         links::bridges(&wanted, &mut findings, &mut damage)?;
+        neighbours::check(&wanted, &mut findings, &mut damage)?;
         if !wanted.bridges().is_empty() {
             findings.extend(foreign::find(&table::ruleset()?, &wanted.bridges()));
             findings.extend(foreign_legacy(&wanted.bridges()));
@@ -179,8 +194,13 @@ impl Netstack {
     }
 
     fn wanted(&self, written: &[HostThing]) -> Result<Wanted> {
-        let mut wanted =
-            Wanted { networks: Vec::new(), elements: HashSet::new(), known: HashSet::new(), leases: HashMap::new() };
+        let mut wanted = Wanted {
+            networks: Vec::new(),
+            elements: HashSet::new(),
+            known: HashSet::new(),
+            leases: HashMap::new(),
+            answered: HashSet::new(),
+        };
         for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge" && !n.config_only) {
             let endpoints = self.endpoints(&network)?;
             let elements = crate::firewall::network_elements(&network);
@@ -188,6 +208,7 @@ impl Netstack {
                 wanted.elements.extend(elements.iter().cloned());
             }
             wanted.known.extend(elements);
+            wanted.answered.extend(endpoints.iter().flat_map(Endpoint::answered));
             wanted.networks.push((network, endpoints));
         }
         for id in self.living() {
@@ -202,6 +223,9 @@ impl Netstack {
                 HostThing::NftElement { set, element } => wanted.known.extend(Element::parse(set, element).ok()),
                 HostThing::Lease { path, owner } => {
                     wanted.leases.insert(path.clone(), owner.clone());
+                }
+                HostThing::Neighbour { address, device } => {
+                    wanted.answered.insert((*address, device.clone()));
                 }
                 _ => {}
             }

@@ -133,6 +133,11 @@ pub fn ask(endpoint: &Endpoint) -> Option<Step> {
     Some(Step::AskDhcp { network: endpoint.network.clone(), ifname: endpoint.ifname.clone(), mac, asked })
 }
 
+/// The host answers for its address on the host's own wire.
+pub fn proxies(endpoint: &Endpoint) -> impl Iterator<Item = Step> {
+    endpoint.answered().map(|(ip, uplink)| Step::ProxyNeighbour { ip, uplink })
+}
+
 /// The endpoint that the default route goes through, for one family: the highest priority, then the
 /// first name, never an internal network.
 pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {

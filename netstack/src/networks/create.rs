@@ -3,6 +3,7 @@
 use super::options::{self, NAME};
 use super::request::Families;
 use super::taken::{Surroundings, inside};
+use super::uplink::Uplink;
 use super::vlan::{self, VlanOptions};
 use super::{ADOPTED, BridgeOptions, Netstack, NetworkRequest, VERSION, random_hex};
 use crate::apply;
@@ -73,8 +74,10 @@ impl Netstack {
             Some(link) => addresses_of(link)?,
             None => Vec::new(),
         };
-        let mut surroundings = self.surroundings(&others, Some(&options.bridge_name(&id)))?;
         let (mut pools, any) = request.pools()?;
+        let uplink = Uplink::of(&options, &pools)?;
+        uplink.place(&mut pools)?;
+        let mut surroundings = self.surroundings(&others, Some(&options.bridge_name(&id)), &uplink.interfaces)?;
         for pool in &pools {
             // A network on the host's LAN has the LAN's subnet: only other networks are in its way.
             surroundings.check(pool.subnet, bridged)?;
@@ -90,7 +93,8 @@ impl Netstack {
             pools.push(match kept.iter().find(|a| a.is_ipv6() == ipv6).filter(|_| size.is_none()) {
                 Some(own) => pool_of(*own),
                 None => {
-                    let subnet = self.free_subnet(&surroundings, ipv6, size)?;
+                    let part = if ipv6 { uplink.part(&surroundings, size) } else { None };
+                    let subnet = part.unwrap_or_else(|| self.free_subnet(&surroundings, ipv6, size))?;
                     surroundings.take(subnet);
                     request.automatic(subnet)?
                 }
@@ -111,7 +115,7 @@ impl Netstack {
             extra.insert(ADOPTED.to_string(), kept.into());
         }
         let internal = request.is_internal();
-        let network = Network {
+        let mut network = Network {
             version: VERSION,
             id,
             name: request.name,
@@ -133,6 +137,7 @@ impl Netstack {
             inherited_mtu,
             extra,
         };
+        uplink.note(&mut network);
         self.save(&network)?;
         Ok(network)
     }

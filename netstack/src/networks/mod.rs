@@ -14,6 +14,7 @@ mod request;
 mod store;
 mod taken;
 mod update;
+pub(crate) mod uplink;
 pub mod vlan;
 
 pub use config::{Config, DefaultBridge};

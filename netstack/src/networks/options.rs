@@ -27,8 +27,10 @@ const VLAN: &str = "vlan";
 const VRF: &str = "vrf";
 const MODE: &str = "mode";
 const ISOLATE: &str = "isolate";
+const NDP_PROXY: &str = "ndp_proxy";
+const PREFIX_FROM: &str = "ipv6_prefix_from";
 
-const ALL: [&str; 23] = [
+const ALL: [&str; 25] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -50,6 +52,8 @@ const ALL: [&str; 23] = [
     VRF,
     MODE,
     ISOLATE,
+    NDP_PROXY,
+    PREFIX_FROM,
     ADVERTISE_MESSAGES,
     ADVERTISE_INTERVAL,
 ];
@@ -110,6 +114,10 @@ pub struct BridgeOptions {
     pub vrf: Option<String>,
     /// The bridge is somebody else's: cables are plugged into it, and that is all.
     pub unmanaged: bool,
+    /// The interface on which the host answers for the containers' IPv6 addresses, or `auto`.
+    pub ndp_proxy: Option<String>,
+    /// The interface, or `auto`, whose IPv6 prefix the network's subnet is a part of, and stays so.
+    pub prefix_from: Option<String>,
 }
 
 impl Default for BridgeOptions {
@@ -134,6 +142,8 @@ impl Default for BridgeOptions {
             vlan: None,
             vrf: None,
             unmanaged: false,
+            ndp_proxy: None,
+            prefix_from: None,
         }
     }
 }
@@ -193,6 +203,8 @@ impl BridgeOptions {
                         _ => return Err(invalid(key, value).with_hint("managed or unmanaged")),
                     }
                 }
+                Some(NDP_PROXY) => o.ndp_proxy = Some(interface("interface name", value)?),
+                Some(PREFIX_FROM) => o.prefix_from = Some(interface("interface name", value)?),
                 Some(ADVERTISE_MESSAGES | ADVERTISE_INTERVAL) => {
                     endpoint_options::announcement(options, Announce::default())?;
                 }
@@ -218,6 +230,13 @@ impl BridgeOptions {
 
     /// What does not go together.
     fn agree(self) -> Result<BridgeOptions> {
+        let closed = self.mode6 == GatewayMode::Nat && self.trusted.is_empty() || self.mode6 == GatewayMode::Isolated;
+        if self.ndp_proxy.is_some() && closed {
+            return Err(Error::invalid("option ndp_proxy is for containers that are reached by their own addresses")
+                .with_hint(
+                    "add -o gateway_mode_ipv6=routed (published container ports) or nat-unprotected (all of them)",
+                ));
+        }
         if !self.unmanaged {
             return Ok(self);
         }
@@ -233,6 +252,9 @@ impl BridgeOptions {
                 "rrun only plugs containers in: set the bridge up yourself",
             );
         }
+        if self.ndp_proxy.is_some() || self.prefix_from.is_some() {
+            return refuse("has no addresses of the host's wire", "leave ndp_proxy and ipv6_prefix_from out");
+        }
         if self.host4.is_some() || self.host6.is_some() || !self.trusted.is_empty() {
             return refuse("has no NAT and no firewall", "leave host_ipv4, host_ipv6 and trusted_host_interfaces out");
         }
@@ -245,6 +267,24 @@ impl BridgeOptions {
             Some(name) => name.clone(),
             None => format!("br-{}", network_id.get(..12).unwrap_or(network_id)),
         }
+    }
+
+    /// What is about IPv6 from outside needs both.
+    pub(super) fn check_reach(&self, internal: bool, ipv6: bool) -> Result<()> {
+        let Some(option) =
+            self.ndp_proxy.as_ref().map(|_| NDP_PROXY).or(self.prefix_from.as_ref().map(|_| PREFIX_FROM))
+        else {
+            return Ok(());
+        };
+        if internal {
+            return Err(Error::invalid(format!("option {option} is for networks that are reached from outside"))
+                .with_hint("drop --internal"));
+        }
+        if !ipv6 {
+            return Err(Error::invalid(format!("option {option} is about IPv6, which this network does not have"))
+                .with_hint("add --ipv6"));
+        }
+        Ok(())
     }
 
     /// Of one family.

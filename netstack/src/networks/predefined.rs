@@ -54,7 +54,7 @@ impl Netstack {
         network.extra.extend(wanted.fingerprint().map(|f| (CONFIGURED.to_string(), f.into())));
         network.enable_ipv6 = wanted.ipv6 || wanted.bip6.is_some() || wanted.fixed_cidr_v6.is_some();
 
-        let surroundings = self.surroundings(others, Some("rrun0"))?;
+        let surroundings = self.surroundings(others, Some("rrun0"), &[])?;
         network.inherited_mtu = surroundings.way_out_mtu;
         let v4 = match wanted.subnet(false) {
             Some(subnet) => subnet,

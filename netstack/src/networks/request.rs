@@ -130,6 +130,7 @@ impl NetworkRequest {
             return Err(Error::invalid("an internal network has neither a VRF nor an unmanaged bridge")
                 .with_hint("drop --internal: routes there are not for rrun's firewall to close"));
         }
+        options.check_reach(self.internal, families.ipv6)?;
         Ok(families)
     }
 

@@ -4,7 +4,7 @@ use super::Netstack;
 use crate::files::ResolvConf;
 use crate::ipam::pools::{self, Owner, Taken};
 use crate::model::Network;
-use crate::nl::Socket;
+use crate::nl::{Route, Socket};
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,8 +29,14 @@ pub(super) struct Surroundings {
 }
 
 impl Netstack {
-    /// `own`: the bridge of the network in question, whose addresses are no collision.
-    pub(super) fn surroundings(&self, networks: &[Network], own: Option<&str>) -> Result<Surroundings> {
+    /// `own`: the bridge of the network in question, whose addresses are no collision. `wires`: interfaces
+    /// of whose IPv6 prefix the network may be a part.
+    pub(super) fn surroundings(
+        &self,
+        networks: &[Network],
+        own: Option<&str>,
+        wires: &[String],
+    ) -> Result<Surroundings> {
         let mut taken: Vec<Taken> = Vec::new();
         for n in networks.iter().filter(|n| !n.config_only) {
             taken.extend(n.pools.iter().map(|p| Taken {
@@ -43,8 +49,17 @@ impl Netstack {
         let links = route.links()?;
         let name = |index: Option<u32>| links.iter().find(|l| Some(l.index) == index).map(|l| l.name.as_str());
         let ours = |index: Option<u32>| own.is_some() && name(index) == own;
+        // All of a wire but its stations: the longer prefix wins, the host's own addresses and its router do not move.
+        let shared = |index: Option<u32>, net: &IpNetwork| {
+            net.is_ipv6() && net.prefix() < 128 && wires.iter().any(|w| name(index) == Some(w))
+        };
         let routes = route.routes()?;
-        for r in routes.iter().filter(|r| r.destination.prefix() >= NARROWEST_DEFAULT && !ours(r.interface)) {
+        let counts = |r: &&Route| {
+            r.destination.prefix() >= NARROWEST_DEFAULT
+                && !ours(r.interface)
+                && (r.gateway || !shared(r.interface, &r.destination))
+        };
+        for r in routes.iter().filter(counts) {
             let device = name(r.interface).map(|n| format!(" on {n}")).unwrap_or_default();
             let table = if r.table < RT_TABLE_MAIN { format!(" in table {}", r.table) } else { String::new() };
             taken.push(Taken {
@@ -56,7 +71,12 @@ impl Netstack {
         // An interface that is down has addresses but no routes yet: tomorrow's VPN.
         for (index, address) in route.addresses()?.into_iter().filter(|(index, _)| !ours(Some(*index))) {
             let device = name(Some(index)).unwrap_or("an interface");
-            taken.push(Taken { net: address, by: format!("address {address} of {device}"), owner: Owner::Host });
+            let net = if shared(Some(index), &address) { IpNetwork::from(address.ip()) } else { address };
+            taken.push(Taken { net, by: format!("address {address} of {device}"), owner: Owner::Host });
+        }
+        let router = if wires.is_empty() { None } else { route.default_route(true)? };
+        if let Some((_, Some(gateway))) = router {
+            taken.push(Taken { net: gateway.into(), by: format!("the host's router {gateway}"), owner: Owner::Host });
         }
         for net in route.rules()?.into_iter().filter(|n| n.prefix() >= NARROWEST_DEFAULT) {
             taken.push(Taken { net, by: format!("the host's routing rule for {net}"), owner: Owner::Gateway });

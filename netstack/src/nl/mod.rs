@@ -5,7 +5,9 @@
 
 #![expect(unsafe_code, reason = "netlink messages and namespaces: system calls that no safe crate makes")]
 
+mod address;
 mod conntrack;
+mod neighbour;
 mod netns;
 mod nft;
 pub mod packet;
@@ -17,6 +19,7 @@ mod socket;
 mod tc;
 mod vlan;
 
+pub use address::Address6;
 pub use conntrack::{Towards, forget_container, forget_flows};
 pub use netns::{Visit, current, in_empty_netns};
 pub use nft::{Elem, NftBatch};

@@ -5,6 +5,7 @@ use super::request::{self, Mode, SandboxRequest};
 use crate::dhcp::{self, Dhcp};
 use crate::ipam::Leases;
 use crate::model::{Endpoint, EndpointConfig, Network, Pool};
+use crate::networks::uplink;
 use crate::networks::vlan::is_vlan;
 use crate::networks::{BridgeOptions, GatewayMode, Netstack, VERSION, VlanOptions, is_predefined, random_hex};
 use crate::nl::Socket;
@@ -50,6 +51,7 @@ pub(crate) fn decide(
         None => host_ifname(network, request, mode, route)?,
     };
 
+    let ndp_proxy = bridge.ndp_proxy.as_ref().map(|wanted| uplink::interface(wanted, network)).transpose()?;
     let mut addresses: Vec<(IpAddr, u8, Option<IpAddr>)> = Vec::new();
     {
         let leases = netstack.leases(&network.id);
@@ -145,6 +147,7 @@ pub(crate) fn decide(
             && !bridge.unmanaged
             && !bridge.inhibit_ipv4
             && network.ipam.driver != dhcp::DRIVER,
+        ndp_proxy,
         rate: request.rate,
     };
     Ok((endpoint, mac))

@@ -428,11 +428,14 @@ impl Netstack {
         Published::read(&self.state, container_id)
     }
 
-    /// The host's routes and the record.
+    /// The host's routes and answers, and the record.
     fn forget_record(&self, e: &Endpoint) -> Result<()> {
         if let Some(shim) = &e.shim {
             let mut route = Socket::route()?;
             e.addresses().try_for_each(|ip| apply::vlan::delete_host_route(&mut route, ip, shim))?;
+        }
+        for (ip, uplink) in e.answered() {
+            apply::neighbour::delete_proxy(&mut Socket::route()?, ip, &uplink)?;
         }
         crate::repair::remove_file(&endpoint::record(&self.state, &e.network_id, &e.container_id))
     }

@@ -161,6 +161,7 @@ fn every_step_has_a_reason_and_undo_is_mostly_nothing() {
             HostThing::NftElement { .. } => "element",
             HostThing::DnsRecord { .. } => "record",
             HostThing::Route { .. } => "route",
+            HostThing::Neighbour { .. } => "neighbour",
             HostThing::CgroupDir { .. } | HostThing::StateDir { .. } => "not ours",
         })
         .collect();

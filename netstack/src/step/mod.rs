@@ -5,6 +5,7 @@
 
 mod bridge;
 mod loopback;
+mod neighbour;
 mod reply;
 mod routes;
 mod upper;
@@ -26,7 +27,7 @@ use crate::static_route::StaticRoute;
 use ipnetwork::IpNetwork;
 use plan::{Action, HostThing, Ns, Site, Undo};
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// One change, and one unit of undo. In the order in which a plan has them.
@@ -141,6 +142,11 @@ pub enum Step {
         ip: IpAddr,
         shim: String,
         source: IpAddr,
+    },
+    /// `ndp_proxy`: who asks on the host's own wire for the container's address gets the host's answer.
+    ProxyNeighbour {
+        ip: Ipv6Addr,
+        uplink: String,
     },
     /// The resolver's sockets, bound inside; the monitor answers on them.
     DnsServer,
@@ -275,6 +281,7 @@ impl Action for Step {
                 format!("send all other {} traffic straight into {ifname}", if *ipv6 { "IPv6" } else { "IPv4" })
             }
             Step::HostRoute { ip, shim, .. } => format!("let the host reach {ip} through {shim}"),
+            Step::ProxyNeighbour { ip, uplink } => neighbour::line(*ip, uplink),
             Step::DnsServer => format!("answer DNS inside the container on {}", crate::files::EMBEDDED_SERVER),
             Step::Publish { bindings, .. } => {
                 let what: Vec<String> = bindings
@@ -368,6 +375,7 @@ impl Action for Step {
                 "The host's route to the LAN leads through the parent, where the container cannot be \
                  heard. One exact route to its address goes through the host's own device instead."
             }
+            Step::ProxyNeighbour { .. } => neighbour::WHY,
             Step::HardenInterface { ipv6: false, .. } => {
                 "The network has no IPv6, but the kernel would still give the interface a \
                  link-local address that neighbours can reach past IPv4 rules (CVE-2024-32473)."
@@ -462,6 +470,7 @@ impl Action for Step {
             Step::HostRoute { ip, shim, source } => {
                 Some(format!("ip route add {} dev {shim} src {source}", upper::host_route(*ip)))
             }
+            Step::ProxyNeighbour { ip, uplink } => Some(neighbour::shell(*ip, uplink)),
             Step::HardenInterface { ifname, ipv6: false } => {
                 Some(format!("ip netns exec \"$NETNS\" sysctl -w net.ipv6.conf.{ifname}.disable_ipv6=1"))
             }
@@ -518,6 +527,7 @@ impl Action for Step {
             | Step::EnsureShim(_)
             | Step::CreateUpper(_)
             | Step::HostRoute { .. }
+            | Step::ProxyNeighbour { .. }
             | Step::Publish { .. }
             | Step::LimitRate { inside: false, .. }
             | Step::ExportNames
@@ -556,6 +566,9 @@ impl Action for Step {
             | Step::AdmitNetwork { .. } => Undo::Nothing,
             Step::HostRoute { ip, shim, .. } => {
                 Undo::Remove(vec![HostThing::Route { destination: *ip, device: shim.clone() }])
+            }
+            Step::ProxyNeighbour { ip, uplink } => {
+                Undo::Remove(vec![HostThing::Neighbour { address: *ip, device: uplink.clone() }])
             }
             Step::CreateVeth(_)
             | Step::CreateUpper(_)

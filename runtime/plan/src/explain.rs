@@ -64,6 +64,7 @@ fn thing_words(thing: &HostThing) -> String {
         HostThing::Route { destination, device } => {
             format!("remove the host's route to {destination} through {device}")
         }
+        HostThing::Neighbour { address, device } => format!("stop answering for {address} on {device}"),
         HostThing::StateDir { path } => format!("remove directory {}", path.display()),
     }
 }

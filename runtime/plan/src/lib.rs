@@ -15,7 +15,7 @@ pub use explain::{Spoken, render, script};
 pub use journal::{Journal, Mark};
 
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// One change to the kernel, as a value: what a teacher would point at, and one unit of undo.
@@ -89,7 +89,7 @@ pub enum Undo {
     Nothing,
 }
 
-/// The six kinds of things on the host that outlive a container unless removed.
+/// The seven kinds of things on the host that outlive a container unless removed.
 /// Every removal is idempotent: "not there" is success.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +104,8 @@ pub enum HostThing {
     DnsRecord { path: PathBuf },
     /// A route of the host to one container's address, through a device of the host.
     Route { destination: IpAddr, device: String },
+    /// The host's answer, on an interface of its own, to who asks for a container's IPv6 address.
+    Neighbour { address: Ipv6Addr, device: String },
     /// A directory of volatile state.
     StateDir { path: PathBuf },
 }
