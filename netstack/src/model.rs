@@ -218,6 +218,12 @@ pub struct Endpoint {
     /// The host's interface on which the host answers for its IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ndp_proxy: Option<String>,
+    /// Its network's IPv6 subnet follows the prefix of one of the host's interfaces.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
+    /// Addresses of earlier prefixes, which end by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Former>,
     /// Its gateway is the host itself, on a bridge of rrun's.
     #[serde(default)]
     pub host_is_gateway: bool,
@@ -252,7 +258,8 @@ impl Endpoint {
 
     /// The addresses that the host answers for in its place, and on which of its interfaces.
     pub(crate) fn answered(&self) -> impl Iterator<Item = (Ipv6Addr, String)> {
-        self.ipv6.into_iter().filter_map(|ip| Some((ip, self.ndp_proxy.clone()?)))
+        let all = self.ipv6.into_iter().chain(self.former.iter().map(|f| f.ip));
+        all.filter_map(|ip| Some((ip, self.ndp_proxy.clone()?)))
     }
 
     /// Can the default route of this family lead through it?
@@ -264,6 +271,14 @@ impl Endpoint {
         };
         !self.internal && (gateway || self.device_route && address)
     }
+}
+
+/// An address that connections which began with it still have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    pub ip: Ipv6Addr,
+    /// Unix time in seconds.
+    pub until: u64,
 }
 
 /// How often, and how fast, an interface that comes up tells its neighbours where its addresses are.

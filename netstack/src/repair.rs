@@ -131,7 +131,11 @@ impl Netstack {
     pub(crate) fn repair_bridges(&self) -> Result<Vec<String>> {
         let mut done = Vec::new();
         let mut in_use = Vec::new();
-        for network in self.networks()?.into_iter().filter(|n| n.driver == "bridge") {
+        for mut network in self.networks()?.into_iter().filter(|n| n.driver == "bridge") {
+            if self.prefix_change(&network)?.is_some() {
+                network = self.follow_prefix(network)?;
+                done.push(format!("network {} followed to another prefix", network.name));
+            }
             if !self.endpoints(&network)?.is_empty() {
                 in_use.push(network);
             }

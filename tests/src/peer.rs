@@ -2,8 +2,8 @@
 
 use crate::Host;
 use crate::host::env;
-use std::io::BufRead;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Where the program is mounted in containers made with [`mount`].
 pub const PROGRAM: &str = "/peer";
@@ -77,5 +77,50 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A connection to an `echo` server that stays open until dropped.
+pub struct Held {
+    child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Held {
+    pub fn by_host(host: &Host, addr: &str, port: u16) -> Held {
+        Held::open(|c| host.enter(c), addr, port)
+    }
+
+    pub fn by_neighbour(host: &Host, addr: &str, port: u16) -> Held {
+        Held::open(|c| host.enter_neighbour(c), addr, port)
+    }
+
+    fn open(enter: impl Fn(&mut Command), addr: &str, port: u16) -> Held {
+        let mut c = Command::new(env("RRUN_PEER"));
+        c.args(["hold", addr, &port.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        enter(&mut c);
+        let mut child = c.spawn().expect("the peer program");
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        Held { child, out }
+    }
+
+    /// The next line that it prints: the server's, or why there are no more.
+    pub fn hears(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).expect("a line, or the end");
+        line.trim_end().to_string()
+    }
+
+    /// Does it get back what it says?
+    pub fn echoes(&mut self, text: &str) -> bool {
+        // One that has heard of the end reads no more.
+        writeln!(self.child.stdin.as_mut().expect("piped"), "{text}").is_ok() && self.hears() == text
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -2,7 +2,7 @@
 
 use rrun_tests::Host;
 use rrun_tests::host::{HOST_LAN, HOST_LAN6, NEIGHBOUR, NEIGHBOUR6};
-use rrun_tests::peer::{PROGRAM, call, call_udp, serve, serve_as};
+use rrun_tests::peer::{Held, PROGRAM, call, call_udp, serve, serve_as};
 
 /// How many rules, over all chains, table `inet rrun` has.
 fn rules(host: &Host) -> usize {
@@ -121,35 +121,14 @@ fn added_ports_survive_restart_repair_and_a_killed_monitor() {
 #[test]
 fn removing_a_port_ends_its_connections_and_no_others() {
     let host = Host::new().with_lan();
-    let hold = "cat > /tmp/hold.py <<'E'\nimport socket,sys\ns=socket.create_connection((sys.argv[1],int(sys.argv[2])),5)\n\
-                s.settimeout(20)\nprint(s.recv(9).decode().strip(),flush=True)\n\
-                for line in sys.stdin:\n s.sendall(line.encode())\n print(s.recv(99).decode().strip() or 'closed',flush=True)\nE";
-    host.sh(hold);
     serve_as(&host, "echo", &["--name", "echo", "-p", "8080:80", "-p", "8081:80"], "0.0.0.0", 80, "welcome");
     for (addr, port, ends) in [("127.0.0.1", 8081, false), ("127.0.0.1", 8080, true), ("::1", 8080, true)] {
-        let mut client = std::process::Command::new("python3");
-        client.args(["/tmp/hold.py", addr, &port.to_string()]);
-        client
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null());
-        host.enter(&mut client);
-        let mut client = client.spawn().expect("python3");
-        use std::io::{BufRead, Write};
-        let mut out = std::io::BufReader::new(client.stdout.take().expect("piped"));
-        let mut stdin = client.stdin.take().expect("piped");
-        let mut line = String::new();
-        out.read_line(&mut line).expect("a line");
-        assert_eq!(line, "welcome\n", "{addr}:{port}");
+        let mut client = Held::by_host(&host, addr, port);
+        assert_eq!(client.hears(), "welcome", "{addr}:{port}");
         if host.ok(&["port", "echo"]).contains(":8080") {
             host.ok(&["port", "rm", "echo", "8080:80"]);
         }
-        stdin.write_all(b"still there\n").expect("write");
-        line.clear();
-        out.read_line(&mut line).expect("a line, or the end of a client that was reset");
-        assert_eq!(line == "still there\n", !ends, "{addr}:{port}: {line:?}");
-        drop(stdin);
-        client.wait().expect("wait");
+        assert_eq!(client.echoes("still there"), !ends, "{addr}:{port}");
         host.ok(&["port", "add", "echo", "8080:80"]);
     }
 }

@@ -53,6 +53,21 @@ impl<'a> Network<'a> {
         })
     }
 
+    /// What can be done now, and what follows the host's prefix.
+    fn turn(&mut self) {
+        self.sandbox.ready();
+        while let Some(moving) = self.sandbox.moving() {
+            let gone: std::collections::HashSet<HostThing> = moving.gone().iter().cloned().collect();
+            self.things.extend(moving.undo().iter().cloned());
+            // Without room to write it down, or where the kernel resists, it is tried again at the next change.
+            if undo::replace(&self.state_dir, self.things).is_err() || self.sandbox.move_to(moving).is_err() {
+                return;
+            }
+            self.things.retain(|thing| !gone.contains(thing));
+            let _ = undo::replace(&self.state_dir, self.things);
+        }
+    }
+
     fn withdraw(&mut self, specs: &[PortSpec]) -> Result<Value> {
         let left = self.sandbox.withdraw_ports(specs)?;
         let answer = json!({ "bindings": left.bindings });
@@ -111,7 +126,7 @@ impl Service for Duties<'_> {
     fn ready(&mut self, fd: RawFd, _: i16) {
         match &mut self.checker {
             Some(checker) if checker.output() == Some(fd) => checker.listen(),
-            _ => self.network.iter_mut().for_each(|n| n.sandbox.ready()),
+            _ => self.network.iter_mut().for_each(Network::turn),
         }
     }
 
@@ -126,7 +141,7 @@ impl Service for Duties<'_> {
             monitors::settle(&v1);
         }
         if let Some(network) = &mut self.network {
-            network.sandbox.ready();
+            network.turn();
         }
         let Some(checker) = &mut self.checker else { return };
         checker.tick();

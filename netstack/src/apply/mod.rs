@@ -22,7 +22,7 @@ use crate::publish::HostLoopback;
 use crate::rate;
 use crate::sandbox::{Published, Sandbox, SandboxPlan, no_connectivity};
 use crate::step::{Step, Veth};
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 use plan::{Action, Error, Journal, Mark, Result, ResultExt, Site};
 use std::io::Write;
 use std::ops::Range;
@@ -295,7 +295,41 @@ pub(crate) fn address_and_routes(
     {
         batch.add_address(0, index, address);
     }
-    for step in bridge::routes(after) {
+    default_routes(&route, &mut batch, after)?;
+    if !batch.is_empty() {
+        route.run(batch)?.map_err(|f| f.error("give the interface the address of its DHCP lease"))?;
+    }
+    reply::change(&mut route, before, after)
+}
+
+/// Puts the endpoint's address beside the one it had before, which ends after so many seconds, in the
+/// namespace this thread is in. What answers from the old one keeps its way.
+pub(crate) fn change_prefix(
+    mut route: Socket,
+    old: Ipv6Network,
+    left: u32,
+    e: &Endpoint,
+    [before, after]: [&[Endpoint]; 2],
+) -> Result<()> {
+    let Some(index) = route.ifindex(&e.ifname)? else { return Ok(()) };
+    let mut batch = Batch::new();
+    if let Some(new) = e.ipv6.and_then(|ip| IpNetwork::new(ip.into(), e.prefix6).ok()) {
+        batch.add_address(0, index, new);
+    }
+    batch.deprecate_address(0, index, old, left);
+    default_routes(&route, &mut batch, after)?;
+    match route.run(batch)? {
+        // Somebody took the old address away; the rest of the batch is done all the same.
+        Err(f) if f.errno != libc::EADDRNOTAVAIL => {
+            return Err(f.error(format!("move {} to its network's new prefix", e.ifname)));
+        }
+        _ => {}
+    }
+    reply::add_new(&mut route, before, after)
+}
+
+fn default_routes(route: &Socket, batch: &mut Batch, endpoints: &[Endpoint]) -> Result<()> {
+    for step in bridge::routes(endpoints) {
         match step {
             Step::DefaultRoute { gateway, ifname, metric } => {
                 route.ifindex(&ifname)?.into_iter().for_each(|at| batch.default_route(0, at, gateway, metric));
@@ -306,10 +340,7 @@ pub(crate) fn address_and_routes(
             _ => {}
         }
     }
-    if !batch.is_empty() {
-        route.run(batch)?.map_err(|f| f.error("give the interface the address of its DHCP lease"))?;
-    }
-    reply::change(&mut route, before, after)
+    Ok(())
 }
 
 /// The messages of the steps inside the namespace. They may be sent twice.

@@ -21,9 +21,13 @@ pub(crate) fn forget(route: &mut Socket, gone: &[Reply]) -> Result<()> {
 
 /// From the rules of one state of the container to those of the next, in the namespace this thread is in.
 pub(crate) fn change(route: &mut Socket, before: &[Endpoint], after: &[Endpoint]) -> Result<()> {
-    let (gone, new) = reply::difference(before, after);
-    forget(route, &gone)?;
-    for step in &new {
+    forget(route, &reply::difference(before, after).0)?;
+    add_new(route, before, after)
+}
+
+/// As [`change`], and the old rules stay.
+pub(crate) fn add_new(route: &mut Socket, before: &[Endpoint], after: &[Endpoint]) -> Result<()> {
+    for step in &reply::difference(before, after).1 {
         let mut batch = Batch::new();
         add(&mut batch, route, 0, step)?;
         match route.run(batch)? {

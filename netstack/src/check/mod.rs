@@ -7,6 +7,7 @@ mod foreign;
 mod leases;
 mod links;
 mod neighbours;
+mod prefixes;
 mod table;
 
 pub use table::{Dropped, drops};
@@ -181,6 +182,7 @@ impl Netstack {
         let (mut findings, mut damage) = (Vec::new(), Damage::default());
         links::sysctls(&wanted, &mut findings)?;
         links::bridges(&wanted, &mut findings, &mut damage)?;
+        prefixes::check(self, &wanted, &mut findings)?;
         neighbours::check(&wanted, &mut findings, &mut damage)?;
         if !wanted.bridges().is_empty() {
             findings.extend(foreign::find(&table::ruleset()?, &wanted.bridges()));

@@ -147,6 +147,6 @@ fn transaction() -> Result<u32> {
     Ok(u32::from_str_radix(&digits[..8], 16).unwrap_or_default())
 }
 
-fn unix_now() -> u64 {
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

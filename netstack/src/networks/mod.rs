@@ -7,6 +7,7 @@
 pub mod automatic;
 mod config;
 mod create;
+mod follow;
 mod inspect;
 mod options;
 mod predefined;

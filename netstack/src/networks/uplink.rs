@@ -89,6 +89,13 @@ impl Network {
         self.extra.get(PREFIX)?.as_str()?.parse().ok()
     }
 
+    /// Where an address of an earlier prefix is now.
+    pub(crate) fn in_its_prefix(&self, ip: Ipv6Addr) -> Ipv6Addr {
+        let Some(prefix) = self.prefix_of_uplink() else { return ip };
+        let here = moved(ip, prefix, prefix);
+        if self.pools.iter().any(|p| p.subnet.contains(IpAddr::V6(here))) { here } else { ip }
+    }
+
     pub(crate) fn set_prefix_of_uplink(&mut self, prefix: Ipv6Network) {
         self.extra.insert(PREFIX.to_string(), prefix.to_string().into());
     }

@@ -1,8 +1,9 @@
 //! IPv6 addresses with what time they have left.
 
-use super::socket::Socket;
+use super::route::{NLM_F_CREATE, NLM_F_REPLACE};
+use super::socket::{Batch, Socket};
 use ipnetwork::Ipv6Network;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, CacheInfo};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use plan::Result;
 use std::net::IpAddr;
@@ -14,6 +15,26 @@ pub struct Address6 {
     /// 0: deprecated, no new connection is to begin with it.
     pub preferred: u32,
     pub valid: u32,
+}
+
+impl Batch {
+    /// No new connection begins with this address any more, and after so many seconds it is gone. Taken
+    /// away and given back: changing it where it is, the kernel gives the route to its prefix a time that is
+    /// over already (seen in 6.18: seconds where it expects a moment).
+    pub fn deprecate_address(&mut self, tag: usize, index: u32, net: Ipv6Network, seconds: u32) {
+        let mut m = AddressMessage::default();
+        m.header.family = AddressFamily::Inet6;
+        m.header.index = index;
+        m.header.prefix_len = net.prefix();
+        m.attributes.push(AddressAttribute::Address(IpAddr::V6(net.ip())));
+        self.push(tag, RouteNetlinkMessage::DelAddress(m.clone()), 0);
+        let mut info = CacheInfo::default();
+        (info.ifa_preferred, info.ifa_valid) = (0, seconds);
+        m.attributes.push(AddressAttribute::CacheInfo(info));
+        m.header.flags |= AddressHeaderFlags::Nodad;
+        m.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        self.push(tag, RouteNetlinkMessage::NewAddress(m), NLM_F_CREATE | NLM_F_REPLACE);
+    }
 }
 
 impl Socket {

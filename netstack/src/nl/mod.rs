@@ -18,6 +18,7 @@ mod rules;
 mod socket;
 mod tc;
 mod vlan;
+mod watch;
 
 pub use address::Address6;
 pub use conntrack::{Towards, forget_container, forget_flows};
@@ -28,3 +29,4 @@ pub use route::{Link, Route};
 pub use rules::{AddressSet, Expr, Family, Header, Meta, Table, write_table};
 pub use socket::{Batch, Failure, Socket};
 pub use vlan::NewUpper;
+pub use watch::AddressWatch;

@@ -76,21 +76,7 @@ impl PacketSocket {
             op(BPF_RET | BPF_K, 0, 0, u32::MAX),
             op(BPF_RET | BPF_K, 0, 0, 0),
         ];
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        // SAFETY: the program and its description are live for the call, which copies them.
-        let set = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const filter).cast(),
-                size_of::<libc::sock_fprog>() as libc::socklen_t,
-            )
-        };
-        if set < 0 {
-            return Err(Error::io("attach a filter to a packet socket", &io::Error::last_os_error()));
-        }
-        Ok(())
+        attach_filter(self.as_fd(), &mut program)
     }
 
     /// Sends one packet to the station `to`.
@@ -128,6 +114,25 @@ impl PacketSocket {
         a.sll_addr[..6].copy_from_slice(&station);
         a
     }
+}
+
+/// Lets a socket hear only what the program says yes to.
+pub(super) fn attach_filter(fd: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> Result<()> {
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program and its description are live for the call, which copies them.
+    let set = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if set < 0 {
+        return Err(Error::io("attach a filter to a socket", &io::Error::last_os_error()));
+    }
+    Ok(())
 }
 
 const LENGTH: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;

@@ -44,7 +44,7 @@ impl Netstack {
             ))
             .with_hint("it is connected already"));
         }
-        let network = self.settle(network)?;
+        let network = self.follow_prefix(self.settle(network)?)?;
         let route = Socket::route()?;
         let mut nft = None;
         let facts = self.observe(&network, &route, &mut nft)?;

@@ -148,6 +148,8 @@ pub(crate) fn decide(
             && !bridge.inhibit_ipv4
             && network.ipam.driver != dhcp::DRIVER,
         ndp_proxy,
+        follows: bridge.prefix_from.is_some(),
+        former: Vec::new(),
         rate: request.rate,
     };
     Ok((endpoint, mac))

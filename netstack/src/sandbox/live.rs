@@ -2,6 +2,7 @@
 
 use super::announce::Announcer;
 use super::doors::Doors;
+use super::follow::Watcher;
 use super::ports::exactly;
 use super::{Files, Published, SandboxPlan, SandboxRequest, endpoint};
 use crate::apply;
@@ -45,8 +46,9 @@ pub struct Sandbox {
     loopback: Option<HostLoopback>,
     files: Option<Files>,
     pub(super) nft: Option<Socket>,
-    announcer: Announcer,
+    pub(super) announcer: Announcer,
     pub(super) keepers: Vec<Keeper>,
+    pub(super) watcher: Option<Watcher>,
 }
 
 impl Sandbox {
@@ -65,9 +67,11 @@ impl Sandbox {
             nft: plan.nft,
             announcer: Announcer::default(),
             keepers: Vec::new(),
+            watcher: None,
         };
         sandbox.announcer.start(&sandbox.endpoints);
         sandbox.keep_leases()?;
+        sandbox.watch_prefixes()?;
         if let Some(sockets) = plan.resolver {
             sandbox.start_resolver(sockets, false)?;
         }
@@ -89,6 +93,7 @@ impl Sandbox {
         out.extend(self.resolver.as_ref().map(dns::Server::interest));
         out.extend(self.loopback.as_ref().map(HostLoopback::interest));
         out.extend(self.keepers.iter().filter_map(Keeper::interest));
+        out.extend(self.watched());
     }
 
     /// When [`Sandbox::ready`] wants to be called even if nothing is ready.
@@ -97,7 +102,8 @@ impl Sandbox {
         let resolver = self.resolver.as_ref().and_then(dns::Server::timeout);
         let loopback = self.loopback.as_ref().and_then(HostLoopback::timeout);
         let leases = self.keepers.iter().map(Keeper::timeout);
-        ports.into_iter().chain(resolver).chain(loopback).chain(self.announcer.timeout()).chain(leases).min()
+        let own = self.announcer.timeout().into_iter().chain(self.next_look());
+        ports.into_iter().chain(resolver).chain(loopback).chain(own).chain(leases).min()
     }
 
     /// Does what can be done now; never blocks.
@@ -113,6 +119,7 @@ impl Sandbox {
         }
         self.announcer.ready(self.netns.as_fd());
         self.renew_leases();
+        self.look_at_prefixes();
     }
 
     /// Looks at the endpoints again, after somebody connected or disconnected a network: published
@@ -123,6 +130,7 @@ impl Sandbox {
         let joined = self.endpoints.iter().filter(|e| !before.iter().any(|b| b.network_id == e.network_id));
         self.announcer.start(joined);
         self.keep_leases()?;
+        self.watch_prefixes()?;
         if Doors::of(&before) != Doors::of(&self.endpoints)
             && let Some(ports) = self.ports.take()
         {
@@ -394,6 +402,7 @@ impl Netstack {
             nft: None,
             announcer: Announcer::default(),
             keepers: Vec::new(),
+            watcher: None,
         };
         sandbox.refresh()?;
         Ok(sandbox)

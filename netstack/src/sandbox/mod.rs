@@ -8,6 +8,7 @@ mod announce;
 mod connect;
 mod doors;
 mod endpoint;
+mod follow;
 mod leases;
 mod live;
 pub mod options;
@@ -18,6 +19,7 @@ mod vrf;
 
 pub(crate) use request::link_local;
 
+pub use follow::Moving;
 pub use live::{Closed, Sandbox};
 pub(crate) use plan::no_connectivity;
 pub use ports::{Joining, Left};

@@ -48,7 +48,7 @@ impl Netstack {
             }
             if mode == Mode::Real {
                 warnings.extend(automatic::announcement(&network));
-                network = self.settle(network)?;
+                network = self.follow_prefix(self.settle(network)?)?;
             }
             let facts = self.observe(&network, &route, &mut nft)?;
             networks.push((network, facts));

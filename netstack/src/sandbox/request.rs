@@ -9,7 +9,7 @@ use crate::publish::LoopbackPort;
 use crate::rate::Rate;
 use ipnetwork::IpNetwork;
 use plan::{Error, Result};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Take what is decided, or only say what would be?
@@ -77,8 +77,9 @@ pub(crate) fn joinable(network: &Network) -> Result<()> {
 /// a family, IPv4 first.
 pub(crate) fn wanted<'a>(network: &'a Network, config: &EndpointConfig) -> Result<Vec<Wanted<'a>>> {
     joinable(network)?;
-    let explicit = [config.ip.map(IpAddr::V4), config.ip6.map(IpAddr::V6)];
-    let last = [config.last.ip.map(IpAddr::V4), config.last.ip6.map(IpAddr::V6)];
+    let here = |ip: Option<Ipv6Addr>| ip.map(|ip| IpAddr::V6(network.in_its_prefix(ip)));
+    let explicit = [config.ip.map(IpAddr::V4), here(config.ip6)];
+    let last = [config.last.ip.map(IpAddr::V4), here(config.last.ip6)];
     if is_predefined(&network.name) {
         if explicit.iter().any(Option::is_some) {
             return Err(Error::invalid("user-specified IP address is supported on user-defined networks only")

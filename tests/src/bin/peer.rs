@@ -5,6 +5,7 @@
 //!     peer sctp ADDR PORT TEXT    the same for SCTP, where the kernel has it
 //!     peer echo ADDR PORT TEXT    greets each connection with TEXT and returns what it is sent
 //!     peer call ADDR PORT         prints the answer; exit 1 and "refused", "timeout" or "closed" otherwise
+//!     peer hold ADDR PORT         prints each line of the answer; sends each line of its own input
 //!     peer call-udp ADDR PORT
 //!     peer call-sctp ADDR PORT
 //!     peer has-sctp               exit 0 where the kernel speaks it
@@ -15,7 +16,7 @@
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketType, ipproto};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ fn main() {
         ["echo", addr, port, text] => serve_echo(at(addr, port), text),
         ["udp", addr, port, text] => serve_udp(at(addr, port), text),
         ["call", addr, port] => TcpStream::connect_timeout(&at(addr, port), PATIENCE).and_then(hear),
+        ["hold", addr, port] => TcpStream::connect_timeout(&at(addr, port), PATIENCE).and_then(hold),
         ["call-sctp", addr, port] => connect_sctp(at(addr, port)).and_then(hear),
         ["has-sctp"] => sctp(true).map(drop),
         ["call-udp", addr, port] => call_udp(at(addr, port)),
@@ -121,6 +123,15 @@ fn hear(mut stream: TcpStream) -> std::io::Result<()> {
     }
     print!("{answer}");
     Ok(())
+}
+
+fn hold(stream: TcpStream) -> std::io::Result<()> {
+    let mut out = stream.try_clone()?;
+    std::thread::spawn(move || std::io::copy(&mut std::io::stdin(), &mut out));
+    for line in BufReader::new(stream).lines() {
+        println!("{}", line?);
+    }
+    Err(ErrorKind::UnexpectedEof.into())
 }
 
 fn call_udp(at: SocketAddr) -> std::io::Result<()> {
