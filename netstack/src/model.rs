@@ -1,6 +1,7 @@
 //! The nouns: a network, an endpoint, what a container asks for and what it got.
 
 use crate::dhcp::Dhcp;
+use crate::ipam::range::IpRange;
 use crate::networks::vlan::is_vlan;
 use crate::rate::Rate;
 use crate::static_route::StaticRoute;
@@ -71,7 +72,7 @@ impl Default for Ipam {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub subnet: IpNetwork,
-    pub ip_range: Option<IpNetwork>,
+    pub ip_range: Option<IpRange>,
     pub gateway: Option<IpAddr>,
     pub aux: BTreeMap<String, IpAddr>,
 }

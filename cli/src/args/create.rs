@@ -301,6 +301,9 @@ pub struct NetworkFlags {
     /// Line for /etc/hosts; host-gateway is the host's address (repeatable)
     #[arg(long, value_name = "NAME:ADDRESS")]
     pub add_host: Vec<String>,
+    /// File of the host that the container's /etc/hosts ends with; none: no such file
+    #[arg(long, value_name = "FILE", conflicts_with = "no_hosts")]
+    pub hosts_file: Option<String>,
     /// Leave the image's /etc/hosts as it is
     #[arg(long, conflicts_with = "add_host")]
     pub no_hosts: bool,

@@ -6,6 +6,7 @@ pub mod events;
 pub mod explain;
 pub mod file;
 pub mod health;
+mod hosts_file;
 pub mod life;
 pub mod links;
 pub mod lock;

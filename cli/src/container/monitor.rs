@@ -11,7 +11,7 @@ use super::record::{FILE, Record};
 use super::restart::Backoff;
 use super::service::{Duties, Network};
 use super::spec::run_spec;
-use super::{explain, file, links, logging, revival, start, takeover, undo, volume, workers};
+use super::{explain, file, hosts_file, links, logging, revival, start, takeover, undo, volume, workers};
 use crate::context::Context;
 use netstack::egress::Policy;
 use netstack::model::LastAddresses;
@@ -285,6 +285,7 @@ pub fn sandbox_request(ctx: &Context, record: &Record, spec: &RunSpec) -> Result
         dns,
         keep_addresses: !record.host.auto_remove,
         files: Some(ctx.container_dir(&record.id)),
+        hosts_base: record.host.hosts_file.as_deref().map(|file| hosts_file::read(file).unwrap_or_default()),
         egress: Policy::parse(&record.host.egress)?,
         host_loopback: publish::parse_loopback(&record.host.host_loopback)?,
         rate: record.host.net_rate,
@@ -298,6 +299,10 @@ pub fn sandbox_request(ctx: &Context, record: &Record, spec: &RunSpec) -> Result
 pub fn network(ctx: &Context, record: &Record, spec: &RunSpec, mode: Mode) -> Result<Option<SandboxPlan>> {
     if record.joined_container().is_some() {
         return Ok(None);
+    }
+    if let Some(file) = &record.host.hosts_file {
+        // Who takes over or connects a network does without it, but nobody starts without.
+        hosts_file::read(file)?;
     }
     ctx.netstack().plan_sandbox(&sandbox_request(ctx, record, spec)?, mode).map(Some)
 }

@@ -141,6 +141,9 @@ pub struct HostConfig {
     pub shm_size: i64,
     /// `--add-host` as written.
     pub extra_hosts: Vec<String>,
+    /// `--hosts-file`, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts_file: Option<PathBuf>,
     /// `--egress` as written.
     pub egress: Vec<String>,
     pub net_rate: Rate,

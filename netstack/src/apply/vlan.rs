@@ -60,7 +60,15 @@ fn create(route: &mut Socket, step: &Step, device: &UpperDevice, netns: Borrowed
         let mut batch = Batch::new();
         batch.add_upper(
             0,
-            NewUpper { name, kind: device.kind, parent, mac: device.mac, mtu: device.mtu, netns: Some(netns) },
+            NewUpper {
+                name,
+                kind: device.kind,
+                parent,
+                mac: device.mac,
+                mtu: device.mtu,
+                broadcast_limit: device.broadcast_limit,
+                netns: Some(netns),
+            },
         );
         match route.run(batch)? {
             Err(f) if was_in_use(step, f.errno) && patience.wait() => {}
@@ -165,7 +173,10 @@ pub(crate) fn ensure_shim(route: &mut Socket, shim: &Shim) -> Result<bool> {
     let name = &shim.name;
     let parent = index(route, &shim.parent)?;
     let mut batch = Batch::new();
-    batch.add_upper(0, NewUpper { name, kind: shim.kind, parent, mac: shim.mac, mtu: shim.mtu, netns: None });
+    batch.add_upper(
+        0,
+        NewUpper { name, kind: shim.kind, parent, mac: shim.mac, mtu: shim.mtu, broadcast_limit: None, netns: None },
+    );
     let created = match route.run(batch)? {
         Ok(()) => true,
         Err(f) if f.errno == libc::EEXIST => false,

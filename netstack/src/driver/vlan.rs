@@ -58,6 +58,7 @@ pub fn plug(network: &Network, endpoint: &Endpoint, mac: [u8; 6]) -> Step {
         kind: options.upper,
         mac: (!endpoint.mac.is_empty()).then_some(mac),
         mtu: options.mtu,
+        broadcast_limit: options.broadcast_limit,
     })
 }
 

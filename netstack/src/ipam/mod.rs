@@ -9,6 +9,7 @@
 //! given to others only when nothing else is left, so that it finds its address again.
 
 pub mod pools;
+pub mod range;
 
 use crate::model::{Network, Pool};
 use ipnetwork::IpNetwork;
@@ -431,7 +432,7 @@ impl Hint {
 fn dynamic_range(pool: &Pool) -> Option<(u128, u128)> {
     let (mut first, mut last) = usable(pool.subnet)?;
     if let Some(range) = pool.ip_range {
-        let (a, b) = bounds(range);
+        let (a, b) = range.bounds();
         first = first.max(a);
         last = last.min(b);
     }
@@ -450,7 +451,7 @@ fn exhausted(network: &Network, pool: &Pool) -> Error {
     ))
     .with_hint(format!(
         "every address of {} is in use: stop a container, or create a network with a larger --subnet",
-        pool.ip_range.unwrap_or(pool.subnet)
+        pool.ip_range.unwrap_or(pool.subnet.into())
     ))
 }
 

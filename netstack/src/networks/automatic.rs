@@ -5,6 +5,7 @@ use super::vlan::{PARENT, carries_frames, is_vlan, share};
 use super::{Netstack, Network, VERSION, VlanOptions, random_hex};
 use crate::ipam;
 use crate::ipam::pools::overlap;
+use crate::ipam::range::IpRange;
 use crate::model::Pool;
 use crate::nl::Socket;
 use ipnetwork::IpNetwork;
@@ -106,7 +107,7 @@ pub fn announcement(network: &Network) -> Option<String> {
         .pools
         .iter()
         .map(|p| {
-            let range = p.ip_range.unwrap_or(p.subnet);
+            let range = p.ip_range.unwrap_or(p.subnet.into());
             match p.gateway {
                 Some(gateway) => format!("{} of {} (gateway {gateway})", range, p.subnet),
                 None => format!("{} of {}", range, p.subnet),
@@ -130,7 +131,12 @@ fn pool(net: IpNetwork, gateway: Option<IpAddr>) -> Pool {
     let last = ipam::address(ipam::bounds(subnet).1, subnet);
     let range = IpNetwork::new(last, prefix).and_then(|r| IpNetwork::new(r.network(), prefix)).ok();
     // A router's link-local address serves too; it is just not one of this subnet.
-    Pool { subnet, ip_range: range, gateway, aux: BTreeMap::from([(THIS_HOST.to_string(), net.ip())]) }
+    Pool {
+        subnet,
+        ip_range: range.map(IpRange::from),
+        gateway,
+        aux: BTreeMap::from([(THIS_HOST.to_string(), net.ip())]),
+    }
 }
 
 fn is_global(ip: IpAddr) -> bool {

@@ -3,6 +3,7 @@
 use super::config::DefaultBridge;
 use super::{Netstack, VERSION, options, vlan};
 use crate::ipam;
+use crate::ipam::range::IpRange;
 use crate::model::{Network, Pool};
 use ipnetwork::IpNetwork;
 use plan::Result;
@@ -140,6 +141,6 @@ impl DefaultBridge {
         // The bridge keeps its address, containers go to the other.
         let elsewhere = gateway.filter(|g| Some(*g) != own);
         let aux = elsewhere.map(|g| (Pool::default_gateway_name(ipv6).to_string(), g)).into_iter().collect();
-        Pool { subnet, ip_range: range.filter(|_| bip.is_some()), gateway: own, aux }
+        Pool { subnet, ip_range: range.filter(|_| bip.is_some()).map(IpRange::from), gateway: own, aux }
     }
 }

@@ -3,7 +3,7 @@
 use super::vlan::{self, HOST, is_vlan};
 use super::{BridgeOptions, GatewayMode, VlanOptions, is_predefined};
 use crate::dhcp;
-use crate::ipam::{self, pools::overlap};
+use crate::ipam::{self, pools::overlap, range::IpRange};
 use crate::model::{Ipam, Network, Pool};
 use ipnetwork::IpNetwork;
 use plan::{Error, Kind, Result};
@@ -299,9 +299,9 @@ impl NetworkRequest {
             .map(|subnet| Pool { subnet, ip_range: None, gateway: None, aux: BTreeMap::new() })
             .collect();
         for text in &self.ip_ranges {
-            let range = cidr(text, "ip-range")?;
+            let range = IpRange::parse_span(text).unwrap_or_else(|| cidr(text, "ip-range").map(IpRange::Block))?;
             // An ip-range is told apart from the others by the subnet it starts in.
-            let pool = pools.iter_mut().find(|p| p.subnet.contains(range.ip())).ok_or_else(|| {
+            let pool = pools.iter_mut().find(|p| p.subnet.contains(range.first())).ok_or_else(|| {
                 match self.subnets.as_slice() {
                     [only] => invalid_config(format!(
                         "invalid ip-range {text}: parent subnet {only} doesn't contain ip-range"
@@ -317,15 +317,18 @@ impl NetworkRequest {
                 ))
                 .with_hint("give one --ip-range a subnet"));
             }
-            if range.prefix() < pool.subnet.prefix() {
+            if !range.fits(pool.subnet) {
+                let what = if matches!(range, IpRange::Block(_)) { "CIDR block is" } else { "it is" };
                 return Err(invalid_config(format!(
-                    "invalid ip-range {text}: CIDR block is bigger than its parent subnet {}",
+                    "invalid ip-range {text}: {what} bigger than its parent subnet {}",
                     pool.subnet
                 ))
-                .with_hint("a longer prefix makes a smaller block"));
+                .with_hint("all of it must lie inside the --subnet"));
             }
-            if range.ip() != range.network() {
-                return Err(invalid_config(format!("invalid ip-range {text}: it should be {}", canonical(range)))
+            if let IpRange::Block(net) = range
+                && net.ip() != net.network()
+            {
+                return Err(invalid_config(format!("invalid ip-range {text}: it should be {}", canonical(net)))
                     .with_hint("the bits after the prefix must be 0"));
             }
             pool.ip_range = Some(range);
@@ -414,7 +417,7 @@ fn fill_gateway(pool: &mut Pool) -> Result<()> {
     }
     let (mut first, last) = ipam::usable(pool.subnet).ok_or_else(|| no_room(pool))?;
     if let Some(range) = pool.ip_range {
-        first = first.max(ipam::bounds(range).0);
+        first = first.max(range.bounds().0);
     }
     let aux: Vec<u128> = pool.aux.values().map(|ip| ipam::number(*ip)).collect();
     let gateway = (first..=last).find(|n| !aux.contains(n)).ok_or_else(|| no_room(pool))?;

@@ -13,6 +13,7 @@ const MACVLAN_MODE: &str = "macvlan_mode";
 const IPVLAN_MODE: &str = "ipvlan_mode";
 const IPVLAN_FLAG: &str = "ipvlan_flag";
 pub const HOST_ACCESS: &str = "host_access";
+const BROADCAST_LIMIT: &str = "bclim";
 
 /// The auxiliary address that the host's own device has, with `host_access`. Docker's users reserve
 /// one of that name for a device they make by hand.
@@ -143,6 +144,8 @@ pub struct VlanOptions {
     pub iface_prefix: String,
     /// The host has a device of its own among the containers'.
     pub host_access: bool,
+    /// Of macvlan: broadcasts to more devices than this wait in a queue; -1: none does.
+    pub broadcast_limit: Option<i32>,
 }
 
 /// A parent that rrun makes when it is not there.
@@ -175,7 +178,14 @@ impl VlanOptions {
     }
 
     fn new(upper: Upper) -> VlanOptions {
-        VlanOptions { parent: None, upper, mtu: None, iface_prefix: "eth".into(), host_access: false }
+        VlanOptions {
+            parent: None,
+            upper,
+            mtu: None,
+            iface_prefix: "eth".into(),
+            host_access: false,
+            broadcast_limit: None,
+        }
     }
 
     /// Checks and reads. Options not known are refused: a misspelt one would silently do nothing.
@@ -211,6 +221,12 @@ impl VlanOptions {
                         )
                     })?;
                     o.upper = Upper::Ipvlan(mode, flag);
+                }
+                (BROADCAST_LIMIT, Upper::Macvlan(_)) => {
+                    o.broadcast_limit = Some(value.parse().map_err(|_| {
+                        Error::invalid(format!("invalid value for option {key}: {value:?}"))
+                            .with_hint("a number of devices, or -1: broadcasts are never queued")
+                    })?);
                 }
                 (HOST_ACCESS, _) => o.host_access = boolean(key, value)?,
                 (ADVERTISE_MESSAGES | ADVERTISE_INTERVAL, _) => {

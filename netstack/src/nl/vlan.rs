@@ -4,7 +4,7 @@ use super::route::{NEW, NLM_F_CREATE, NLM_F_REPLACE};
 use super::socket::Batch;
 use crate::networks::vlan::{IpvlanFlag, IpvlanMode, MacvlanMode, Parent, Upper};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{IpVlanFlags, IpVlanMode, LinkMessage, MacVlanMode};
+use netlink_packet_route::link::{InfoMacVlan, IpVlanFlags, IpVlanMode, LinkMessage, MacVlanMode};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteScope};
 use rtnetlink::{LinkDummy, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVlan, RouteMessageBuilder};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,6 +18,8 @@ pub struct NewUpper<'a> {
     pub parent: u32,
     pub mac: Option<[u8; 6]>,
     pub mtu: Option<u32>,
+    /// Of macvlan.
+    pub broadcast_limit: Option<i32>,
     /// Born there, under its final name; the parent stays here.
     pub netns: Option<BorrowedFd<'a>>,
 }
@@ -32,7 +34,9 @@ impl Batch {
                     MacvlanMode::Vepa => MacVlanMode::Vepa,
                     MacvlanMode::Passthru => MacVlanMode::Passthrough,
                 };
-                born(LinkMacVlan::new(new.name, new.parent, mode), new)
+                let device = LinkMacVlan::new(new.name, new.parent, mode);
+                let limit = new.broadcast_limit.map(InfoMacVlan::BcCutoff);
+                born(limit.into_iter().fold(device, |device, limit| device.append_info_data(limit)), new)
             }
             Upper::Ipvlan(mode, flag) => {
                 let mode = match mode {

@@ -1,7 +1,8 @@
 //! Deciding one endpoint: names, addresses, identity.
 
-use super::options;
+use super::options::{self, HOST_IFNAME};
 use super::request::{self, Mode, SandboxRequest};
+use crate::apply::vlan::Patience;
 use crate::dhcp::{self, Dhcp};
 use crate::ipam::Leases;
 use crate::model::{Endpoint, EndpointConfig, Network, Pool};
@@ -47,8 +48,8 @@ pub(crate) fn decide(
     let taken: Vec<&str> = others.iter().map(|e| e.ifname.as_str()).collect();
     let ifname = request::ifname(config, prefix, &taken)?;
     let host_ifname = match vlan {
-        Some(_) => String::new(),
-        None => host_ifname(network, request, mode, route)?,
+        Some(_) => no_host_ifname(network, config)?,
+        None => host_ifname(network, request, config, mode, route)?,
     };
 
     let ndp_proxy = bridge.ndp_proxy.as_ref().map(|wanted| uplink::interface(wanted, network)).transpose()?;
@@ -248,9 +249,39 @@ fn endpoint_id(network_id: &str, container_id: &str) -> String {
     Sha256::digest(format!("endpoint {network_id} {container_id}")).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// A device on top of a parent has no other end.
+fn no_host_ifname(network: &Network, config: &EndpointConfig) -> Result<String> {
+    match config.driver_opts.get(HOST_IFNAME) {
+        None => Ok(String::new()),
+        Some(name) => Err(Error::invalid(format!(
+            "interface name {name} on the host: containers on {} network {} have no interface there",
+            network.driver, network.name
+        ))
+        .with_hint("leave it out, or use a bridge network")),
+    }
+}
+
+/// The name that was asked for, once the kernel is done with the namespace of the container's last life; else
 /// `veth` and seven digits. New at each start: when a container restarts at once, the kernel may
 /// still be busy with the namespace, and the cable, of its previous life.
-fn host_ifname(network: &Network, request: &SandboxRequest, mode: Mode, route: &Socket) -> Result<String> {
+fn host_ifname(
+    network: &Network,
+    request: &SandboxRequest,
+    config: &EndpointConfig,
+    mode: Mode,
+    route: &Socket,
+) -> Result<String> {
+    if let Some(name) = config.driver_opts.get(HOST_IFNAME) {
+        request::valid_ifname(name, HOST_IFNAME)?;
+        let patience = Patience::new();
+        while mode == Mode::Real && route.ifindex(name)?.is_some() {
+            if !patience.wait() {
+                return Err(Error::conflict(format!("the host has an interface {name} already"))
+                    .with_hint("choose another host-ifname: `ip link` shows whose it is"));
+            }
+        }
+        return Ok(name.clone());
+    }
     if mode == Mode::DryRun {
         return Ok(format!("veth{}", &endpoint_id(&network.id, &request.container_id)[..7]));
     }

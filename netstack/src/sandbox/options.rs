@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 pub const IFNAME: &str = "com.docker.network.endpoint.ifname";
 /// Kernel parameters of the interface, separated by commas, with `IFNAME` for its name.
 pub const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+/// The name of the cable's end on the host.
+pub const HOST_IFNAME: &str = "com.docker.network.endpoint.host_ifname";
 const PREFIX: &str = "com.docker.network.endpoint.";
 /// How often its addresses are announced when it comes up; also a network's option.
 pub const ADVERTISE_MESSAGES: &str = "com.docker.network.advertise_addr_nmsgs";
@@ -23,9 +25,9 @@ const PLACEHOLDER: &str = "IFNAME";
 /// Docker's texts.
 pub fn check(options: &BTreeMap<String, String>) -> Result<()> {
     for key in options.keys().filter(|k| k.starts_with(PREFIX)) {
-        if key != IFNAME && key != SYSCTLS {
+        if key != IFNAME && key != SYSCTLS && key != HOST_IFNAME {
             return Err(Error::invalid(format!("unknown endpoint option {key}"))
-                .with_hint(format!("endpoints have {IFNAME} and {SYSCTLS}")));
+                .with_hint(format!("endpoints have {IFNAME}, {SYSCTLS} and {HOST_IFNAME}")));
         }
     }
     sysctls(options, PLACEHOLDER)?;

@@ -230,7 +230,10 @@ impl Netstack {
         let host_resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let ipv6 = endpoints.iter().any(|e| e.ipv6.is_some());
         let (hosts, resolv_conf) = if request.host_network {
-            let mut hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            let mut hosts = match &request.hosts_base {
+                Some(base) => base.clone(),
+                None => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+            };
             for (name, ip) in &request.dns.extra_hosts {
                 hosts.push_str(&format!("{ip}\t{name}\n"));
             }
@@ -256,7 +259,7 @@ impl Netstack {
                     endpoints,
                     &request.dns,
                     ipv6 || endpoints.is_empty(),
-                ),
+                ) + request.hosts_base.as_deref().unwrap_or_default(),
                 files::resolv_conf(&host_resolv, &request.dns, resolver),
             )
         };

@@ -40,6 +40,8 @@ pub struct SandboxRequest {
     pub keep_addresses: bool,
     /// Where hosts, resolv.conf and hostname are to be written; `None` when nothing mounts them.
     pub files: Option<PathBuf>,
+    /// What follows our own lines in its hosts file, and on the host's network stands for the host's.
+    pub hosts_base: Option<String>,
     /// `--egress`.
     pub egress: Option<Policy>,
     /// `--host-loopback`.
@@ -170,6 +172,20 @@ pub(crate) fn mac(network: &Network, config: &EndpointConfig, container_name: &s
     Ok(mac)
 }
 
+/// # Errors
+/// No interface can have this name.
+pub(super) fn valid_ifname(name: &str, option: &str) -> Result<()> {
+    let valid = !name.is_empty()
+        && name.len() < libc::IFNAMSIZ
+        && !matches!(name, "." | ".." | "lo" | "all" | "default")
+        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
+    if valid {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("invalid interface name {name:?}"))
+        .with_hint(format!("{option}: 1 to 15 characters without space, / or :")))
+}
+
 /// The name of the interface inside: asked for, or the network's prefix and the number in order of
 /// attachment.
 pub(crate) fn ifname(config: &EndpointConfig, prefix: &str, taken: &[&str]) -> Result<String> {
@@ -180,14 +196,7 @@ pub(crate) fn ifname(config: &EndpointConfig, prefix: &str, taken: &[&str]) -> R
             free.expect("there are more numbers than interfaces")
         }
     };
-    let valid = !name.is_empty()
-        && name.len() < libc::IFNAMSIZ
-        && !matches!(name.as_str(), "." | ".." | "lo" | "all" | "default")
-        && name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
-    if !valid {
-        return Err(Error::invalid(format!("invalid interface name {name:?}"))
-            .with_hint(format!("{IFNAME}: 1 to 15 characters without space, / or :")));
-    }
+    valid_ifname(&name, IFNAME)?;
     if taken.contains(&name.as_str()) {
         return Err(Error::conflict(format!("error renaming interface {name}: file exists"))
             .with_hint("give each network's interface another name"));

@@ -14,6 +14,8 @@ pub struct UpperDevice {
     /// `None`: the parent's.
     pub mac: Option<[u8; 6]>,
     pub mtu: Option<u32>,
+    /// `bclim`, of macvlan.
+    pub broadcast_limit: Option<i32>,
 }
 
 /// The host's own device among the containers'.
@@ -76,6 +78,9 @@ impl UpperDevice {
     pub(super) fn shell(&self) -> String {
         let mut out = add(&self.ifname, &self.parent, self.mac, self.mtu);
         let _ = write!(out, " netns \"$NETNS\"{}", kind(self.kind));
+        if let Some(limit) = self.broadcast_limit {
+            let _ = write!(out, " bclim {limit}");
+        }
         out
     }
 }

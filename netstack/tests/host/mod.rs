@@ -107,6 +107,7 @@ impl Host {
             dns: DnsConfig::default(),
             keep_addresses: false,
             files: None,
+            hosts_base: None,
             egress: None,
             host_loopback: Vec::new(),
             rate: Default::default(),

@@ -11,9 +11,10 @@ use std::net::IpAddr;
 /// # Errors
 /// Docker's texts.
 pub fn attachment(spec: &str) -> Result<EndpointConfig> {
-    const HINT: &str = "write --network NAME, or name=NAME,alias=…,ip=…,ip6=…,mac-address=…,link-local-ip=…,ifname=…,driver-opt=K=V,gw-priority=N";
+    const HINT: &str = "write --network NAME, or name=NAME,alias=…,ip=…,ip6=…,mac-address=…,link-local-ip=…,ifname=…,host-ifname=…,driver-opt=K=V,gw-priority=N, or NAME:ip=…";
     let wrong = |text: String| Error::invalid(text).with_hint(HINT);
     let mut endpoint = EndpointConfig::default();
+    let (named, spec) = podmans(spec);
     if !spec.contains('=') || spec.starts_with("container:") || spec.starts_with("ns:") {
         if spec.is_empty() {
             return Err(wrong("network name/id is not specified".into()));
@@ -21,18 +22,24 @@ pub fn attachment(spec: &str) -> Result<EndpointConfig> {
         endpoint.network = spec.to_string();
         return Ok(endpoint);
     }
+    endpoint.network = named.to_string();
     for field in fields(spec) {
         let (key, value) =
             field.split_once('=').ok_or_else(|| wrong(format!("invalid field {}", field.escape_debug())))?;
         match key.trim().to_ascii_lowercase().as_str() {
-            "name" => endpoint.network = value.trim().to_string(),
+            "name" if named.is_empty() => endpoint.network = value.trim().to_string(),
             "alias" => endpoint.aliases.push(value.to_string()),
+            // Podman has one key for both families.
+            "ip" if !named.is_empty() && value.contains(':') => endpoint.ip6 = Some(ipv6(value)?),
             "ip" => endpoint.ip = Some(ipv4(value)?),
             "ip6" => endpoint.ip6 = Some(ipv6(value)?),
-            "mac-address" => endpoint.mac = Some(mac(value)?),
+            "mac-address" | "mac" => endpoint.mac = Some(mac(value)?),
             "link-local-ip" => endpoint.link_local.push(link_local(value)?),
             "ifname" | "interface-name" | "interface_name" => {
                 endpoint.driver_opts.insert(options::IFNAME.into(), value.to_string());
+            }
+            "host-ifname" | "host-interface-name" | "host_interface_name" => {
+                endpoint.driver_opts.insert(options::HOST_IFNAME.into(), value.to_string());
             }
             "driver-opt" => driver_option(&mut endpoint, value).map_err(|e| e.with_hint(HINT))?,
             "gw-priority" => {
@@ -46,6 +53,16 @@ pub fn attachment(spec: &str) -> Result<EndpointConfig> {
         return Err(wrong("network name/id is not specified".into()));
     }
     Ok(endpoint)
+}
+
+/// Podman's `NAME:key=value,…`, parted at the colon; no network's name has one.
+fn podmans(spec: &str) -> (&str, &str) {
+    match spec.split_once(':') {
+        Some((name, rest)) if !name.contains('=') && !matches!(name, "container" | "ns") && rest.contains('=') => {
+            (name, rest)
+        }
+        _ => ("", spec),
+    }
 }
 
 /// Comma-separated, as Go's CSV reader takes it: a field in double quotes may contain commas.

@@ -85,6 +85,7 @@ pub fn decide(
     traffic::fill(&flags.network, &mut host, &mut warnings)?;
     host.ports = networking.ports;
     host.publish_all = flags.network.publish_all;
+    host.hosts_file = network::hosts_file(&flags.network, &host.network_mode)?;
     host.extra_hosts.clone_from(&flags.network.add_host);
     host.link_variables = links::wants_variables();
     host.image_files = network::image_files(&flags.network)?;

@@ -2,11 +2,13 @@
 
 use super::endpoint::{attachment, ipv4, ipv6, link, link_local, mac};
 use crate::args::NetworkFlags;
+use crate::container::hosts_file;
 use crate::context::Context;
 use netstack::model::{DnsConfig, EndpointConfig, PortSpec};
 use netstack::static_route::StaticRoute;
 use netstack::{files, publish};
 use plan::{Error, Result};
+use std::path::PathBuf;
 
 /// `--dns none`.
 const NO_DNS: &str = "none";
@@ -234,6 +236,19 @@ pub fn image_files(flags: &NetworkFlags) -> Result<Vec<String>> {
     }
     let files = [(flags.no_hosts, "hosts"), (flags.no_hostname, "hostname"), (no_resolver, "resolv.conf")];
     Ok(files.into_iter().filter(|(left, _)| *left).map(|(_, name)| name.to_string()).collect())
+}
+
+/// `--hosts-file`.
+///
+/// # Errors
+/// No such file, or the hosts file is another container's.
+pub fn hosts_file(flags: &NetworkFlags, mode: &str) -> Result<Option<PathBuf>> {
+    let Some(text) = &flags.hosts_file else { return Ok(None) };
+    if mode.starts_with("container:") {
+        return Err(Error::invalid("conflicting options: hosts-file and the network mode")
+            .with_hint("set it on the container whose network is shared"));
+    }
+    hosts_file::parse(text)
 }
 
 fn dns(ctx: &Context, flags: &NetworkFlags) -> Result<DnsConfig> {
