@@ -44,6 +44,14 @@ impl IpRange {
         self.bounds().1 <= bounds(subnet).1
     }
 
+    /// The same with every address put elsewhere.
+    pub fn moved(self, place: impl Fn(IpAddr) -> IpAddr) -> IpRange {
+        match self {
+            IpRange::Block(net) => IpRange::Block(IpNetwork::new(place(net.ip()), net.prefix()).unwrap_or(net)),
+            IpRange::Span(first, last) => IpRange::Span(place(first), place(last)),
+        }
+    }
+
     /// `FIRST-LAST`; `None` where it is written as a block.
     pub fn parse_span(text: &str) -> Option<Result<IpRange>> {
         let (first, last) = text.split_once('-')?;

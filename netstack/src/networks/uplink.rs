@@ -77,7 +77,7 @@ pub(crate) fn moved_pool(pool: &Pool, from: Ipv6Network, to: Ipv6Network) -> Poo
     let net = |net: IpNetwork| IpNetwork::new(place(net.ip()), net.prefix()).unwrap_or(net);
     Pool {
         subnet: net(pool.subnet),
-        ip_range: pool.ip_range.map(net),
+        ip_range: pool.ip_range.map(|range| range.moved(place)),
         gateway: pool.gateway.map(place),
         aux: pool.aux.iter().map(|(name, ip)| (name.clone(), place(*ip))).collect(),
     }
