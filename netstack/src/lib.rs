@@ -12,6 +12,7 @@ pub mod files;
 pub mod firewall;
 pub mod hostnames;
 pub mod ipam;
+pub(crate) mod mdns;
 pub mod model;
 pub mod networks;
 pub mod nl;

@@ -222,6 +222,9 @@ pub struct Endpoint {
     /// Its network's IPv6 subnet follows the prefix of one of the host's interfaces.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows: bool,
+    /// The host's interface to which multicast DNS is carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mdns: Option<String>,
     /// Addresses of earlier prefixes, which end by themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<Former>,

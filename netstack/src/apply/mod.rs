@@ -72,8 +72,8 @@ impl SandboxPlan {
             return self.inside(steps, range, netns).map_err(told);
         }
         match first {
-            // Done while planning.
-            Step::LeaseAddress { .. } => Ok(()),
+            // Done while planning, or by the monitor in its own time.
+            Step::LeaseAddress { .. } | Step::ReflectMdns { .. } => Ok(()),
             Step::ReservePort { .. } => self.hold_ports(),
             Step::CreateVeth(_) => self.plug(steps, range, netns),
             Step::LimitRate { ifname, bits, .. } => self.limit_rate(ifname, *bits, first),

@@ -138,6 +138,11 @@ pub fn proxies(endpoint: &Endpoint) -> impl Iterator<Item = Step> {
     endpoint.answered().map(|(ip, uplink)| Step::ProxyNeighbour { ip, uplink })
 }
 
+/// Multicast DNS to the LAN and back.
+pub fn reflect(endpoint: &Endpoint) -> Option<Step> {
+    Some(Step::ReflectMdns { network: endpoint.network.clone(), uplink: endpoint.mdns.clone()? })
+}
+
 /// The endpoint that the default route goes through, for one family: the highest priority, then the
 /// first name, never an internal network.
 pub fn gateway_endpoint(endpoints: &[Endpoint], ipv6: bool) -> Option<&Endpoint> {

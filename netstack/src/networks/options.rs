@@ -1,5 +1,6 @@
 //! Driver options of bridge networks: Docker's names, each also by its last word alone, and podman's.
 
+use super::uplink::AUTO;
 use crate::model::{Announce, Network};
 use crate::sandbox::options::{self as endpoint_options, ADVERTISE_INTERVAL, ADVERTISE_MESSAGES};
 use plan::{Error, Result};
@@ -29,8 +30,9 @@ const MODE: &str = "mode";
 const ISOLATE: &str = "isolate";
 const NDP_PROXY: &str = "ndp_proxy";
 const PREFIX_FROM: &str = "ipv6_prefix_from";
+const MDNS: &str = "mdns";
 
-const ALL: [&str; 25] = [
+const ALL: [&str; 26] = [
     NAME,
     ICC,
     MASQUERADE,
@@ -54,6 +56,7 @@ const ALL: [&str; 25] = [
     ISOLATE,
     NDP_PROXY,
     PREFIX_FROM,
+    MDNS,
     ADVERTISE_MESSAGES,
     ADVERTISE_INTERVAL,
 ];
@@ -118,6 +121,8 @@ pub struct BridgeOptions {
     pub ndp_proxy: Option<String>,
     /// The interface, or `auto`, whose IPv6 prefix the network's subnet is a part of, and stays so.
     pub prefix_from: Option<String>,
+    /// The interface, or `auto`, to which multicast DNS is carried.
+    pub mdns: Option<String>,
 }
 
 impl Default for BridgeOptions {
@@ -144,6 +149,7 @@ impl Default for BridgeOptions {
             unmanaged: false,
             ndp_proxy: None,
             prefix_from: None,
+            mdns: None,
         }
     }
 }
@@ -205,6 +211,12 @@ impl BridgeOptions {
                 }
                 Some(NDP_PROXY) => o.ndp_proxy = Some(interface("interface name", value)?),
                 Some(PREFIX_FROM) => o.prefix_from = Some(interface("interface name", value)?),
+                Some(MDNS) => {
+                    o.mdns = match boolean(key, value) {
+                        Ok(on) => on.then(|| AUTO.to_string()),
+                        Err(_) => Some(interface("interface name", value)?),
+                    };
+                }
                 Some(ADVERTISE_MESSAGES | ADVERTISE_INTERVAL) => {
                     endpoint_options::announcement(options, Announce::default())?;
                 }
@@ -252,8 +264,11 @@ impl BridgeOptions {
                 "rrun only plugs containers in: set the bridge up yourself",
             );
         }
-        if self.ndp_proxy.is_some() || self.prefix_from.is_some() {
-            return refuse("has no addresses of the host's wire", "leave ndp_proxy and ipv6_prefix_from out");
+        if self.ndp_proxy.is_some() || self.prefix_from.is_some() || self.mdns.is_some() {
+            return refuse(
+                "has only what its bridge has of the LAN",
+                "leave ndp_proxy, ipv6_prefix_from and mdns out: whoever set the bridge up says what is on it",
+            );
         }
         if self.host4.is_some() || self.host6.is_some() || !self.trusted.is_empty() {
             return refuse("has no NAT and no firewall", "leave host_ipv4, host_ipv6 and trusted_host_interfaces out");
@@ -269,18 +284,15 @@ impl BridgeOptions {
         }
     }
 
-    /// What is about IPv6 from outside needs both.
+    /// What is about the LAN needs a way there.
     pub(super) fn check_reach(&self, internal: bool, ipv6: bool) -> Result<()> {
-        let Some(option) =
-            self.ndp_proxy.as_ref().map(|_| NDP_PROXY).or(self.prefix_from.as_ref().map(|_| PREFIX_FROM))
-        else {
-            return Ok(());
-        };
+        let asked = [(&self.ndp_proxy, NDP_PROXY), (&self.prefix_from, PREFIX_FROM), (&self.mdns, MDNS)];
+        let Some((_, option)) = asked.iter().find(|(value, _)| value.is_some()) else { return Ok(()) };
         if internal {
             return Err(Error::invalid(format!("option {option} is for networks that are reached from outside"))
                 .with_hint("drop --internal"));
         }
-        if !ipv6 {
+        if !ipv6 && *option != MDNS {
             return Err(Error::invalid(format!("option {option} is about IPv6, which this network does not have"))
                 .with_hint("add --ipv6"));
         }

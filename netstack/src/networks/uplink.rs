@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Instead of an interface's name.
-const AUTO: &str = "auto";
+pub(super) const AUTO: &str = "auto";
 /// In a record: the interface's prefix that the network's subnet is a part of.
 const PREFIX: &str = "ipv6_prefix";
 /// What a network gets of a prefix: so many bits of it number its parts, and none is larger than a /80.
@@ -45,6 +45,21 @@ fn find(route: &mut Socket, wanted: &str, subnet: Option<IpNetwork>) -> Result<S
     let way_out = || Ok(route.default_route(true)?.and_then(|(index, _)| name(index)));
     nearest.map_or_else(way_out, |found| Ok(Some(found)))?.ok_or_else(|| {
         Error::not_found("the host has no IPv6 default route by which to find its interface")
+            .with_hint("name it instead of auto, for example eth0")
+    })
+}
+
+/// By name; `auto` is the interface of the default route, IPv4 first.
+pub(crate) fn way_out(wanted: &str) -> Result<String> {
+    let mut route = Socket::route()?;
+    if wanted != AUTO {
+        return find(&mut route, wanted, None);
+    }
+    let v4 = route.default_route(false)?;
+    let index = v4.map_or_else(|| route.default_route(true), |found| Ok(Some(found)))?.map(|(index, _)| index);
+    let name = route.links()?.into_iter().find(|l| Some(l.index) == index).map(|l| l.name);
+    name.ok_or_else(|| {
+        Error::not_found("the host has no default route by which to find its interface")
             .with_hint("name it instead of auto, for example eth0")
     })
 }
@@ -116,6 +131,9 @@ impl Uplink {
     /// An interface that is not there, or has no prefix to follow.
     pub fn of(options: &BridgeOptions, pools: &[Pool]) -> Result<Uplink> {
         let subnet = pools.iter().map(|p| p.subnet).find(IpNetwork::is_ipv6);
+        if let Some(wanted) = options.mdns.as_ref().filter(|wanted| *wanted != AUTO) {
+            find(&mut Socket::route()?, wanted, None)?;
+        }
         let mut uplink = Uplink { follows: options.prefix_from.is_some(), ..Uplink::default() };
         // What it follows comes first: its prefix is the one to take a part of.
         for wanted in [&options.prefix_from, &options.ndp_proxy].into_iter().flatten() {

@@ -149,6 +149,7 @@ pub(crate) fn decide(
             && !bridge.inhibit_ipv4
             && network.ipam.driver != dhcp::DRIVER,
         ndp_proxy,
+        mdns: bridge.mdns.clone(),
         follows: bridge.prefix_from.is_some(),
         former: Vec::new(),
         rate: request.rate,

@@ -11,6 +11,7 @@ use crate::dns::{self, SharedNetwork};
 use crate::driver::bridge;
 use crate::egress::Gate;
 use crate::firewall::{self, Element};
+use crate::mdns;
 use crate::model::{Endpoint, PortBinding};
 use crate::networks::{Netstack, VERSION, read_json, write_json};
 use crate::nl::{self, Socket, Visit};
@@ -49,6 +50,8 @@ pub struct Sandbox {
     pub(super) announcer: Announcer,
     pub(super) keepers: Vec<Keeper>,
     pub(super) watcher: Option<Watcher>,
+    /// Of its networks with multicast DNS.
+    reflectors: Vec<mdns::Member>,
 }
 
 impl Sandbox {
@@ -68,10 +71,12 @@ impl Sandbox {
             announcer: Announcer::default(),
             keepers: Vec::new(),
             watcher: None,
+            reflectors: Vec::new(),
         };
         sandbox.announcer.start(&sandbox.endpoints);
         sandbox.keep_leases()?;
         sandbox.watch_prefixes()?;
+        sandbox.join_mdns();
         if let Some(sockets) = plan.resolver {
             sandbox.start_resolver(sockets, false)?;
         }
@@ -94,6 +99,7 @@ impl Sandbox {
         out.extend(self.loopback.as_ref().map(HostLoopback::interest));
         out.extend(self.keepers.iter().filter_map(Keeper::interest));
         out.extend(self.watched());
+        out.extend(self.reflectors.iter().filter_map(mdns::Member::interest));
     }
 
     /// When [`Sandbox::ready`] wants to be called even if nothing is ready.
@@ -102,7 +108,8 @@ impl Sandbox {
         let resolver = self.resolver.as_ref().and_then(dns::Server::timeout);
         let loopback = self.loopback.as_ref().and_then(HostLoopback::timeout);
         let leases = self.keepers.iter().map(Keeper::timeout);
-        let own = self.announcer.timeout().into_iter().chain(self.next_look());
+        let mdns = self.reflectors.iter().filter_map(mdns::Member::timeout);
+        let own = self.announcer.timeout().into_iter().chain(self.next_look()).chain(mdns);
         ports.into_iter().chain(resolver).chain(loopback).chain(own).chain(leases).min()
     }
 
@@ -120,6 +127,7 @@ impl Sandbox {
         self.announcer.ready(self.netns.as_fd());
         self.renew_leases();
         self.look_at_prefixes();
+        self.reflectors.iter_mut().for_each(mdns::Member::ready);
     }
 
     /// Looks at the endpoints again, after somebody connected or disconnected a network: published
@@ -131,6 +139,7 @@ impl Sandbox {
         self.announcer.start(joined);
         self.keep_leases()?;
         self.watch_prefixes()?;
+        self.join_mdns();
         if Doors::of(&before) != Doors::of(&self.endpoints)
             && let Some(ports) = self.ports.take()
         {
@@ -205,6 +214,14 @@ impl Sandbox {
         ports.bindings.extend(routed);
         self.ports = Some(ports);
         self.record()
+    }
+
+    /// One member for each network that has it.
+    fn join_mdns(&mut self) {
+        self.reflectors.retain(|m| self.endpoints.iter().any(|e| e.network_id == m.network_id));
+        let new = self.endpoints.iter().filter(|e| !self.reflectors.iter().any(|m| m.network_id == e.network_id));
+        let new: Vec<_> = new.filter_map(|e| mdns::Member::of(&self.netstack, e)).collect();
+        self.reflectors.extend(new);
     }
 
     /// A container with an egress policy has a resolver on the default bridge as well: names open
@@ -403,6 +420,7 @@ impl Netstack {
             announcer: Announcer::default(),
             keepers: Vec::new(),
             watcher: None,
+            reflectors: Vec::new(),
         };
         sandbox.refresh()?;
         Ok(sandbox)

@@ -193,6 +193,7 @@ pub(crate) fn compose(
     }
     steps.extend(networks.iter().zip(endpoints).flat_map(|((network, _), e)| vlan::host_routes(network, e)));
     steps.extend(endpoints.iter().flat_map(bridge::proxies));
+    steps.extend(endpoints.iter().filter_map(bridge::reflect));
     let elements = bridge::published(endpoints, bindings);
     if !bindings.is_empty() {
         steps.push(Step::Publish { bindings: bindings.to_vec(), elements });

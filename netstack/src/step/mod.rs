@@ -5,7 +5,9 @@
 
 mod bridge;
 mod loopback;
+mod mdns;
 mod neighbour;
+mod publish;
 mod reply;
 mod routes;
 mod upper;
@@ -148,6 +150,11 @@ pub enum Step {
         ip: Ipv6Addr,
         uplink: String,
     },
+    /// `mdns`: its monitor, or a neighbour's, repeats on `uplink` what is said on the network, and back.
+    ReflectMdns {
+        network: String,
+        uplink: String,
+    },
     /// The resolver's sockets, bound inside; the monitor answers on them.
     DnsServer,
     Publish {
@@ -189,19 +196,6 @@ impl Proto {
     }
 }
 
-fn port_range(r: (u16, u16)) -> String {
-    if r.0 == r.1 { r.0.to_string() } else { format!("{}-{}", r.0, r.1) }
-}
-
-/// `0.0.0.0:8080/tcp`, `[::]:8000-8499/tcp`.
-fn host_side(b: &PortBinding) -> String {
-    let ip = match b.host_ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    format!("{ip}:{}/{}", port_range(b.host), b.proto.name())
-}
-
 fn list<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -219,7 +213,7 @@ impl Action for Step {
     fn line(&self) -> String {
         match self {
             Step::LeaseAddress { network, ip, .. } => format!("lease {ip} on network {network}"),
-            Step::ReservePort { binding } => format!("reserve {} on the host", host_side(binding)),
+            Step::ReservePort { binding } => format!("reserve {} on the host", publish::host_side(binding)),
             Step::WriteFiles { dir } => {
                 format!("write hosts, resolv.conf and hostname in {}", dir.display())
             }
@@ -282,21 +276,9 @@ impl Action for Step {
             }
             Step::HostRoute { ip, shim, .. } => format!("let the host reach {ip} through {shim}"),
             Step::ProxyNeighbour { ip, uplink } => neighbour::line(*ip, uplink),
+            Step::ReflectMdns { network, uplink } => mdns::line(network, uplink),
             Step::DnsServer => format!("answer DNS inside the container on {}", crate::files::EMBEDDED_SERVER),
-            Step::Publish { bindings, .. } => {
-                let what: Vec<String> = bindings
-                    .iter()
-                    .map(|b| match b.routed {
-                        true => format!(
-                            "container port {}/{} to whoever has a route",
-                            port_range(b.container),
-                            b.proto.name()
-                        ),
-                        false => format!("{} → container port {}", host_side(b), port_range(b.container)),
-                    })
-                    .collect();
-                format!("publish {}", what.join(", "))
-            }
+            Step::Publish { bindings, .. } => publish::line(bindings),
             Step::ExportNames => format!("tell the host the container's name, in {}", hostnames::HOSTS),
             Step::DnsRecord { network, names, .. } if names.is_empty() => {
                 format!("note its place on network {network}, where nobody has a name")
@@ -376,6 +358,7 @@ impl Action for Step {
                  heard. One exact route to its address goes through the host's own device instead."
             }
             Step::ProxyNeighbour { .. } => neighbour::WHY,
+            Step::ReflectMdns { .. } => mdns::WHY,
             Step::HardenInterface { ipv6: false, .. } => {
                 "The network has no IPv6, but the kernel would still give the interface a \
                  link-local address that neighbours can reach past IPv4 rules (CVE-2024-32473)."
@@ -509,7 +492,7 @@ impl Action for Step {
                 ))
             }
             Step::RestrictEgress(policy) => Some(format!("ip netns exec \"$NETNS\" nft '{}'", egress::script(policy))),
-            Step::DnsRecord { .. } | Step::ExportNames => None,
+            Step::DnsRecord { .. } | Step::ExportNames | Step::ReflectMdns { .. } => None,
         }
     }
 
@@ -528,6 +511,7 @@ impl Action for Step {
             | Step::CreateUpper(_)
             | Step::HostRoute { .. }
             | Step::ProxyNeighbour { .. }
+            | Step::ReflectMdns { .. }
             | Step::Publish { .. }
             | Step::LimitRate { inside: false, .. }
             | Step::ExportNames
@@ -554,7 +538,7 @@ impl Action for Step {
             Step::LeaseAddress { path, owner, .. } => {
                 Undo::Remove(vec![HostThing::Lease { path: path.clone(), owner: owner.clone() }])
             }
-            Step::ReservePort { .. } | Step::DnsServer => Undo::DiesWith(Ns::Process),
+            Step::ReservePort { .. } | Step::DnsServer | Step::ReflectMdns { .. } => Undo::DiesWith(Ns::Process),
             Step::WriteFiles { .. } => Undo::Nothing,
             Step::EnableForwarding { .. }
             | Step::EnsureBridge { .. }
