@@ -68,6 +68,7 @@ pub fn undo(things: &[HostThing]) -> Result<()> {
             | HostThing::Route { .. }
             | HostThing::Neighbour { .. }
             | HostThing::CgroupDir { .. }
+            | HostThing::VolumeMount { .. }
             | HostThing::StateDir { .. } => {}
         }
     }

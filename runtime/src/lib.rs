@@ -28,3 +28,4 @@ pub mod sysctl;
 mod test_dir;
 pub mod tty;
 pub mod user;
+pub mod volume;

@@ -82,7 +82,7 @@ pub struct VolumeCreateArgs {
     /// Label KEY[=VALUE] (repeatable)
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub label: Vec<String>,
-    /// Not supported: its message says what to use instead
+    /// type=, device=, o=: what to mount there while containers use it, as mount(8) has them (repeatable)
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
     /// Name (default: 64 random digits)

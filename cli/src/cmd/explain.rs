@@ -3,6 +3,7 @@
 use crate::args::{ExplainArgs, ExplainVerb};
 use crate::container::request::Request;
 use crate::container::spec::run_spec;
+use crate::container::volume::mount;
 use crate::container::{create, explain, monitor, start};
 use crate::context::Context;
 use images::config::Config;
@@ -38,7 +39,8 @@ pub fn run(ctx: &Context, args: &ExplainArgs) -> Result<i32> {
         // The plan is root's, whoever reads it.
         facts.caps = runtime::caps::ALL;
     }
-    let plan = planner::plan(&spec, &facts)?;
+    let mut plan = planner::plan(&spec, &facts)?;
+    plan.mount_first(&mount::of(ctx, &record)?);
     warnings.extend(plan.warnings.iter().cloned());
     let network = match monitor::network(ctx, &record, &spec, Mode::DryRun)? {
         Some(network) => {

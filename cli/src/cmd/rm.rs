@@ -1,6 +1,7 @@
 //! `rrun rm`: takes containers away.
 
 use crate::args::RmArgs;
+use crate::container::ending::Will;
 use crate::container::lock::Lock;
 use crate::container::{self, Record, events, life, names, remove};
 use crate::context::Context;
@@ -45,7 +46,7 @@ fn one(ctx: &Context, name: &str, args: &RmArgs) -> Result<()> {
     for _ in 0..5 {
         match life::state(ctx, &id) {
             Ok(state) if !matches!(state.status, Status::Running | Status::Restarting) => {}
-            Ok(_) if args.force => life::stop(ctx, &record, libc::SIGKILL, None)?,
+            Ok(_) if args.force => life::stop(ctx, &record, libc::SIGKILL, None, Will::Kill)?,
             Ok(state) => return Err(in_use(&record, &state, name)?),
             // A damaged state names no process: the cgroup does.
             Err(e) => return broken(ctx, name, &id, args.force, e),

@@ -1,6 +1,7 @@
 //! `rrun stop`: asks, waits, kills.
 
 use crate::args::StopArgs;
+use crate::container::ending::Will;
 use crate::container::{self, Record, life, signal};
 use crate::context::Context;
 use plan::Result;
@@ -30,5 +31,5 @@ pub fn stop(ctx: &Context, record: &Record, first: Option<i32>, timeout: Option<
         seconds if seconds < 0 => None,
         seconds => Some(Duration::from_secs(seconds.unsigned_abs())),
     };
-    life::stop(ctx, record, number, grace)
+    life::stop(ctx, record, number, grace, Will::Stop)
 }

@@ -3,6 +3,7 @@
 use super::events::{self, Joined};
 use super::lock::Lock;
 use super::record::Record;
+use super::volume::store;
 use super::{remove, undo, workers};
 use crate::context::Context;
 use netstack::sandbox::Sandbox;
@@ -25,10 +26,25 @@ pub struct Held {
 /// In a container's volatile directory: the user ended it, so it is not started again.
 const STOPPED: &str = "stopped";
 
+/// How: only of the first kind Docker's events say so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Will {
+    /// `stop` and `restart`.
+    Stop,
+    /// `kill` and `rm -f`.
+    Kill,
+}
+
 /// Notes that the user wants the container to end, before anything ends it. Without room or
 /// directory there is nothing to prevent.
-pub fn mark_stopped(ctx: &Context, id: &str) {
-    let _ = std::fs::write(ctx.state_dir(id).join(STOPPED), "");
+pub fn mark_stopped(ctx: &Context, id: &str, will: Will) {
+    let word = if will == Will::Stop { "stop" } else { "kill" };
+    let _ = std::fs::write(ctx.state_dir(id).join(STOPPED), word);
+}
+
+/// Whether a container that [`is_stopped`] was so by `stop`.
+pub fn by_stop(ctx: &Context, id: &str) -> bool {
+    std::fs::read(ctx.state_dir(id).join(STOPPED)).is_ok_and(|word| word == b"stop")
 }
 
 pub fn is_stopped(ctx: &Context, id: &str) -> bool {
@@ -68,6 +84,19 @@ pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) ->
     // Its elements go over the socket that made them, which is closed only after everyone has been
     // told: closing it waits for the kernel (design §4, trap 4).
     let mut closed = held.sandbox.map(Sandbox::close);
+    if held.things.iter().any(|t| matches!(t, HostThing::VolumeMount { .. })) {
+        // Whoever is told of the end may take the disk away, or expects the next tmpfs to be empty.
+        drop(held.mounts.take());
+        if undo::volumes(&held.things).is_empty() {
+            held.things.retain(|t| !matches!(t, HostThing::VolumeMount { .. }));
+        }
+    }
+    let doomed = match record.host.auto_remove {
+        true => remove::own_volumes(ctx, &record),
+        false => Ok(Vec::new()),
+    };
+    // Whoever is told may ask for what happened at once.
+    events::die(ctx, &record, &held.state, &networks, doomed.as_deref().unwrap_or_default());
     // Name, addresses and ports are free, the end is on record. What is left nobody needs to wait
     // for; whoever wants to start or remove this container waits for our lock.
     exit.farewell.tell();
@@ -77,14 +106,16 @@ pub fn end(ctx: &Context, mut record: Record, mut held: Held, mut exit: Exit) ->
     drop(held.mounts);
     let keep_state = recorded.is_err() || again;
     held.things.retain(|t| match t {
-        HostThing::CgroupDir { .. } => true,
+        HostThing::CgroupDir { .. } | HostThing::VolumeMount { .. } => true,
         HostThing::StateDir { .. } => !keep_state,
         // What the sandbox could not take back is tried once more by name.
         _ => closed.as_ref().is_none_or(|c| !c.failures.is_empty()),
     });
     let undone = undo::walk(&held.things, &held.facts);
-    events::die(ctx, &record, &held.state, &networks);
-    let removed = if record.host.auto_remove { remove_all(ctx, &record) } else { Ok(()) };
+    let removed = match record.host.auto_remove {
+        true => remove_all(ctx, &record, doomed),
+        false => Ok(()),
+    };
     if undone.is_ok() && removed.is_ok() && !keep_state {
         workers::leave(ctx);
     }
@@ -124,7 +155,9 @@ fn record_end(ctx: &Context, record: &Record, end: &State) -> Result<()> {
     }
 }
 
-fn remove_all(ctx: &Context, record: &Record) -> Result<()> {
-    remove::anonymous_volumes(ctx, record)?;
+fn remove_all(ctx: &Context, record: &Record, volumes: Result<Vec<&str>>) -> Result<()> {
+    for volume in volumes? {
+        store::discard(ctx, volume)?;
+    }
     remove::files(ctx, &record.id)
 }

@@ -4,6 +4,7 @@
 //! the record is there from the first start on and outlives a reboot. Where they and the kernel
 //! disagree, somebody was killed or the power went: [`repair`] finishes what they could not.
 
+use super::ending::Will;
 use super::events::{self, Joined};
 use super::lock::Lock;
 use super::record::Record;
@@ -206,7 +207,7 @@ pub fn repair_locked(ctx: &Context, id: &str, lock: Lock) -> Result<Option<Lock>
     // A start that was cut short has no end to tell of.
     if let (Ok(record), true) = (&record, ended && ctx.state_dir(id).join(state::FILE).exists()) {
         let endpoints = ctx.netstack().endpoints_of(id).unwrap_or_default();
-        events::die(ctx, record, &sight.state, &Joined::of(record, &endpoints));
+        events::die(ctx, record, &sight.state, &Joined::of(record, &endpoints), &[]);
     }
     finish(ctx, id)?;
     let record = record?;
@@ -255,13 +256,13 @@ pub fn sweep(ctx: &Context) {
 ///
 /// # Errors
 /// It does not end; its cleanup fails.
-pub fn stop(ctx: &Context, record: &Record, number: i32, grace: Option<Duration>) -> Result<()> {
+pub fn stop(ctx: &Context, record: &Record, number: i32, grace: Option<Duration>, will: Will) -> Result<()> {
     let id = record.id.as_str();
     loop {
         let state = look(ctx, id)?.state;
         match state.status {
             Status::Running => {
-                ending::mark_stopped(ctx, id);
+                ending::mark_stopped(ctx, id, will);
                 let path = record.cgroup_path();
                 state::stop(&state, number, grace, &mut |number| {
                     events::container(ctx, record, "kill", &[("signal", number.to_string())]);
@@ -269,7 +270,7 @@ pub fn stop(ctx: &Context, record: &Record, number: i32, grace: Option<Duration>
                 })?;
             }
             Status::Restarting => {
-                ending::mark_stopped(ctx, id);
+                ending::mark_stopped(ctx, id, will);
                 state::signal_monitor(&state, libc::SIGTERM)?;
                 // It may be just between waiting and starting: then it is told once more.
                 std::thread::sleep(Duration::from_millis(2));
@@ -298,10 +299,10 @@ pub fn kill(ctx: &Context, record: &Record, number: i32) -> Result<()> {
     let state = state(ctx, &record.id)?;
     let ends = number == libc::SIGKILL || signal::parse(record.stop_signal()).is_ok_and(|stop| stop == number);
     if ends {
-        ending::mark_stopped(ctx, &record.id);
+        ending::mark_stopped(ctx, &record.id, Will::Kill);
     }
     if ends && state.status == Status::Restarting {
-        return stop(ctx, record, number, None);
+        return stop(ctx, record, number, None, Will::Kill);
     }
     state::signal(&state, number)?;
     if ends { thaw(&record.cgroup_path()) } else { Ok(()) }

@@ -28,6 +28,7 @@ use runtime::relay::Ends;
 use runtime::spec::{Namespace, RunSpec};
 use runtime::state::{self, State};
 use runtime::sys::seal;
+use runtime::volume::VolumeMount;
 use runtime::{attach, oci};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -85,12 +86,18 @@ fn live(ctx: &Context, record: &Record, order: Order) -> Result<()> {
         Err(e) => return Report::failed(e).send(report),
         Ok(begun) => begun,
     };
+    if !take_over {
+        tell(ctx, &begun, attached.is_some());
+    }
     begun.report.send(report)?;
     let mut backoff = Backoff::default();
     let mut life = watch(ctx, begun, attached, lock)?;
     while let Some(lived) = life {
         life = match revival::revive(ctx, &record.id, backoff.next(lived))? {
-            Some((again, lock)) => watch(ctx, again, None, lock)?,
+            Some((again, lock)) => {
+                tell(ctx, &again, false);
+                watch(ctx, again, None, lock)?
+            }
             None => None,
         };
     }
@@ -145,19 +152,22 @@ pub fn attempt(
     links::check_running(ctx, &record)?;
     spec.process.console_size = asked.console;
     super::make_private_dir(&state_dir)?;
-    volume::prepare(ctx, &record, &spec.root)?;
     let facts = HostFacts::of(cgroups)?;
-    let plan = planner::plan(&spec, &facts)?;
+    let mut plan = planner::plan(&spec, &facts)?;
+    let volumes = volume::mount::of(ctx, &record)?;
+    plan.mount_first(&volumes);
     let network = network(ctx, &record, &spec, Mode::Real)?;
     for thing in things.iter_mut() {
         if let HostThing::CgroupDir { path } = thing {
             path.clone_from(&spec.cgroup.path);
         }
     }
+    things.extend(volumes.iter().map(VolumeMount::thing));
     things.extend(network.iter().flat_map(SandboxPlan::undo));
     undo::save(&state_dir, things)?;
 
     let mut journal = if asked.explain { Journal::new() } else { Journal::silent() };
+    volume::prepare(ctx, &record, &spec.root, &volumes, &mut journal)?;
     let (io, pipes) = streams(&record)?;
     let netns = asked.netns.as_ref().and_then(exec::netns::borrow);
     let mut starting = exec::start(&spec, &facts, &plan, io, netns, &mut journal)?;
@@ -212,24 +222,25 @@ pub fn attempt(
     Ok(Begun { record, spec: Some(spec), held, pid, pidfd, ends, listener, report, log, console: asked.console })
 }
 
+/// The events of a start.
+fn tell(ctx: &Context, begun: &Begun, attached: bool) {
+    let networks = Joined::of(&begun.record, begun.held.sandbox.as_ref().map_or(&[], Sandbox::endpoints));
+    events::start(ctx, &begun.record, &networks, attached, begun.console);
+}
+
 /// Stays until the end. How long the container lived, if it is to be started again.
 fn watch(ctx: &Context, begun: Begun, attached: Option<UnixStream>, lock: Lock) -> Result<Option<Duration>> {
-    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, log, console, .. } = begun;
+    let Begun { mut record, spec, mut held, pid, pidfd, ends, listener, log, .. } = begun;
     let born = Instant::now();
     // For the time after a reboot, when the volatile state is gone. A full disk is no reason to end
     // what runs.
     let _ = state::save(&ctx.container_dir(&record.id), &held.state);
     // For people and for tools that read OCI; rrun itself makes its spec of the record.
-    let begins = spec.is_some();
     if let Some(spec) = spec {
         let _ = oci::to_spec(&spec).and_then(|spec| file::create(&lock, SPEC_FILE, &spec));
     }
     remember_addresses(ctx, &mut record, &held);
     drop(lock);
-    if begins {
-        let networks = Joined::of(&record, held.sandbox.as_ref().map_or(&[], Sandbox::endpoints));
-        events::start(ctx, &record, &networks, attached.is_some(), console);
-    }
     let network =
         held.sandbox.as_mut().map(|sandbox| Network::new(sandbox, &mut held.things, ctx.state_dir(&record.id)));
     let mut resized = |size| events::write(ctx, &[events::resize(&record, size)]);

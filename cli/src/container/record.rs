@@ -230,6 +230,11 @@ pub struct MountPoint {
     /// Of a volume: the directory inside it that is mounted.
     #[serde(default)]
     pub subpath: PathBuf,
+    /// Of a volume that is not there yet: what it is made with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// `bind-recursive`.

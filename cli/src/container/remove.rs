@@ -3,6 +3,7 @@
 use super::events::{self, Event};
 use super::lock::Lock;
 use super::record::Record;
+use super::volume::store;
 use super::{life, names, spec};
 use crate::context::Context;
 use plan::{Error, Kind, Result};
@@ -82,13 +83,25 @@ pub fn files(ctx: &Context, id: &str) -> Result<()> {
 /// The volumes that were made for this container alone and that no other has mounted (`--volumes-from`).
 ///
 /// # Errors
-/// A file that cannot be removed.
-pub fn anonymous_volumes(ctx: &Context, record: &Record) -> Result<()> {
+/// The containers cannot be listed.
+pub fn own_volumes<'r>(ctx: &Context, record: &'r Record) -> Result<Vec<&'r str>> {
+    let mut own = Vec::new();
     for name in spec::anonymous_volumes(record).filter(|name| names::is_valid(name)) {
         if !is_mounted_elsewhere(ctx, record, name)? {
-            tree(&ctx.volume_dir(name))?;
-            events::write(ctx, &[Event::volume("destroy", name, &[])]);
+            own.push(name);
         }
+    }
+    Ok(own)
+}
+
+/// Removes the volumes that are a container's own.
+///
+/// # Errors
+/// A file that cannot be removed.
+pub fn anonymous_volumes(ctx: &Context, record: &Record) -> Result<()> {
+    for name in own_volumes(ctx, record)? {
+        store::discard(ctx, name)?;
+        events::write(ctx, &[Event::volume("destroy", name, &[])]);
     }
     Ok(())
 }

@@ -55,6 +55,7 @@ pub fn revive(ctx: &Context, id: &str, pause: Duration) -> Result<Option<(Begun,
 /// What `restarting` said of the last life is now the end of it.
 fn stay_down(ctx: &Context, id: &str, state: State, things: &[HostThing]) -> Result<()> {
     let (finished, code, oom) = (state.finished_at.clone(), state.exit_code, state.oom_killed);
+    let by_stop = state.stopped && ending::by_stop(ctx, id);
     let mut end = state;
     end.set_exited(code, oom);
     end.finished_at = finished;
@@ -70,7 +71,7 @@ fn stay_down(ctx: &Context, id: &str, state: State, things: &[HostThing]) -> Res
         undo::walk(&rest, &facts)?;
         state::save(&ctx.state_dir(id), &end)?;
     }
-    if end.stopped {
+    if by_stop {
         events::stopped(ctx, id);
     }
     kept

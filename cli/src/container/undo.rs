@@ -4,8 +4,9 @@
 //! path. Every removal is idempotent.
 
 use super::file;
+use super::volume::mount;
 use crate::context::Context;
-use plan::{HostThing, Result};
+use plan::{Error, HostThing, Result};
 use runtime::host::HostFacts;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -46,6 +47,19 @@ pub fn least(ctx: &Context, id: &str) -> Vec<HostThing> {
     vec![HostThing::StateDir { path: ctx.state_dir(id) }, HostThing::CgroupDir { path: Path::new("rrun").join(id) }]
 }
 
+fn is_the_networks(thing: &HostThing) -> bool {
+    !matches!(thing, HostThing::CgroupDir { .. } | HostThing::VolumeMount { .. } | HostThing::StateDir { .. })
+}
+
+/// Gives up the mounts of volumes, and returns what resisted.
+pub fn volumes(things: &[HostThing]) -> Vec<Error> {
+    let leave = |thing: &HostThing| match thing {
+        HostThing::VolumeMount { target, lease, owner } => mount::leave(target, lease, owner).err(),
+        _ => None,
+    };
+    things.iter().filter_map(leave).collect()
+}
+
 /// Takes everything back. Goes on after a failure; the first one is returned with the others as
 /// notes. The state directory, which holds the list itself, is kept if anything failed, so that the
 /// next command can try again.
@@ -60,7 +74,8 @@ pub fn walk(things: &[HostThing], facts: &HostFacts) -> Result<()> {
             failures.extend(runtime::cgroup::remove(path, facts).err());
         }
     }
-    if things.iter().any(|t| !matches!(t, HostThing::CgroupDir { .. } | HostThing::StateDir { .. })) {
+    failures.extend(volumes(things));
+    if things.iter().any(is_the_networks) {
         failures.extend(netstack::repair::undo(things).err());
     }
     if failures.is_empty() {

@@ -24,6 +24,7 @@ pub use credentials::{Credential, Keyring};
 pub use endpoint::{Registries, Registry};
 pub use login::log_in;
 pub use push::{Pushed, push};
+pub use resolve::host_addresses;
 
 use crate::config::ImageConfig;
 use crate::digest::Digest;

@@ -39,6 +39,20 @@ impl Resolver for SystemResolver {
     }
 }
 
+/// The addresses of a host name, IPv4 first.
+///
+/// # Errors
+/// It has none, or nobody who would know can be reached.
+pub fn host_addresses(host: &str) -> plan::Result<Vec<IpAddr>> {
+    let unknown = || plan::Error::system(format!("lookup {}", host.escape_debug()));
+    let hint = "write its address, or its name into /etc/hosts";
+    match look_up(host) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(unknown().with_cause("no such host").with_hint(hint)),
+        Err(e) => Err(unknown().with_cause(e.to_string()).with_hint(hint)),
+    }
+}
+
 /// `localhost` and everything under it is this machine, whatever a DNS server says (RFC 6761).
 pub(super) fn is_localhost(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost")

@@ -162,7 +162,7 @@ fn every_step_has_a_reason_and_undo_is_mostly_nothing() {
             HostThing::DnsRecord { .. } => "record",
             HostThing::Route { .. } => "route",
             HostThing::Neighbour { .. } => "neighbour",
-            HostThing::CgroupDir { .. } | HostThing::StateDir { .. } => "not ours",
+            HostThing::CgroupDir { .. } | HostThing::VolumeMount { .. } | HostThing::StateDir { .. } => "not ours",
         })
         .collect();
     assert_eq!(kinds, ["lease", "element", "element", "element", "record"]);

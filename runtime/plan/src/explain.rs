@@ -65,6 +65,9 @@ fn thing_words(thing: &HostThing) -> String {
             format!("remove the host's route to {destination} through {device}")
         }
         HostThing::Neighbour { address, device } => format!("stop answering for {address} on {device}"),
+        HostThing::VolumeMount { target, .. } => {
+            format!("unmount {} if no other container uses it", target.display())
+        }
         HostThing::StateDir { path } => format!("remove directory {}", path.display()),
     }
 }

@@ -89,7 +89,7 @@ pub enum Undo {
     Nothing,
 }
 
-/// The seven kinds of things on the host that outlive a container unless removed.
+/// The eight kinds of things on the host that outlive a container unless removed.
 /// Every removal is idempotent: "not there" is success.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +106,9 @@ pub enum HostThing {
     Route { destination: IpAddr, device: String },
     /// The host's answer, on an interface of its own, to who asks for a container's IPv6 address.
     Neighbour { address: Ipv6Addr, device: String },
+    /// The file system of a volume, mounted on its directory for as long as a lease beside `lease` has a
+    /// living owner. Ours is `owner`'s.
+    VolumeMount { target: PathBuf, lease: PathBuf, owner: String },
     /// A directory of volatile state.
     StateDir { path: PathBuf },
 }

@@ -190,6 +190,7 @@ fn create(plan: &Plan, range: std::ops::Range<usize>, part: &Layout, journal: &m
     for (index, step) in plan.steps.iter().enumerate().take(range.end).skip(range.start) {
         let begin = journal.now();
         match step {
+            Step::MountVolume(_) => continue,
             Step::LoadAppArmor { parser, stale } => crate::apparmor::load_default(parser, stale),
             Step::CreateCgroup { path, settings, .. } => {
                 cgroup::create(path, part, settings).map(|words| lacking.extend(words))

@@ -16,6 +16,7 @@ use crate::join::JoinSpec;
 use crate::spec::defaults::THERMAL_THROTTLE;
 use crate::spec::{AppArmor, Caps, Mount, Namespace, Process, Root, RunSpec, Seccomp};
 use crate::step::{Handle, Profile, Step};
+use crate::volume::VolumeMount;
 use plan::{Ns, Result};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Volumes that have to be mounted first.
+    pub fn mount_first(&mut self, volumes: &[VolumeMount]) {
+        self.steps.splice(0..0, volumes.iter().cloned().map(Step::MountVolume));
+    }
+
     /// Where the steps of the network belong when the plan is shown: they run on the host while the
     /// child is at the steps before this one.
     pub fn network_at(&self) -> usize {

@@ -8,6 +8,7 @@ mod words;
 
 use crate::cgroup::{DeviceRule, Setting};
 use crate::spec::{Caps, Device, Rlimit, User};
+use crate::volume::VolumeMount;
 use plan::Ns;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// Host: the file system of a volume, before anything else; the caller's, who holds the volume's lock.
+    MountVolume(VolumeMount),
     /// Host: rrun's own AppArmor profile, into the kernel.
     LoadAppArmor {
         parser: PathBuf,

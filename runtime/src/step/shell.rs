@@ -16,6 +16,13 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn shell(step: &Step) -> Option<String> {
     let lines = match step {
+        Step::MountVolume(v) => {
+            let kind = if v.kind.is_empty() { String::new() } else { format!("-t {} ", q(&v.kind)) };
+            let options = v.shown_options();
+            let options = if options.is_empty() { options } else { format!("-o {} ", q(&options)) };
+            let target = q(&v.target);
+            vec![format!("mountpoint -q {target} || mount {kind}{options}{} {target}", q(&v.device))]
+        }
         Step::LoadAppArmor { stale, .. } => apparmor::load_commands(stale),
         Step::CreateCgroup { dirs, settings, .. } => {
             let mut lines = vec![make(dirs)];

@@ -10,6 +10,11 @@ use std::path::Path;
 impl Action for Step {
     fn line(&self) -> String {
         match self {
+            Step::MountVolume(v) => {
+                let kind = if v.kind.is_empty() { String::new() } else { format!(" ({})", v.kind) };
+                let options = parenthesis(&v.shown_options());
+                format!("mount {}{kind} on {}{options}", v.device, v.target.display())
+            }
             Step::LoadAppArmor { .. } => format!("load AppArmor profile {}", apparmor::DEFAULT),
             Step::CreateCgroup { path, settings, dirs } => {
                 let limits: Vec<String> = settings.iter().filter_map(limit_words).collect();
@@ -128,6 +133,10 @@ impl Action for Step {
 
     fn why(&self) -> &'static str {
         match self {
+            Step::MountVolume(_) => {
+                "A volume with options is a file system of its own. The first container that uses the volume mounts it \
+                 on the volume's directory, all share it, and the end of the last one unmounts it."
+            }
             Step::LoadAppArmor { .. } => {
                 "The kernel knows no profile after a boot, and takes only compiled ones. This happens once, before the \
                  first container of a boot or of a new rrun; the profile then stays, like a rule of the firewall."
@@ -287,7 +296,8 @@ impl Action for Step {
 
     fn site(&self) -> Site {
         match self {
-            Step::LoadAppArmor { .. }
+            Step::MountVolume(_)
+            | Step::LoadAppArmor { .. }
             | Step::CreateCgroup { .. }
             | Step::FilterDevices { .. }
             | Step::JoinPidNamespace { .. }
@@ -298,6 +308,7 @@ impl Action for Step {
 
     fn undo(&self) -> Undo {
         match self {
+            Step::MountVolume(volume) => Undo::Remove(vec![volume.thing()]),
             // Shared by all containers, and part of the machine's policy until the next boot.
             Step::LoadAppArmor { .. } => Undo::Nothing,
             // A BPF program goes with the cgroup it is attached to.

@@ -85,7 +85,8 @@ fn look(ctx: &Context) -> Result<Found> {
     });
     let containers = containers.collect();
     let entries: Vec<Entry> = container::list(ctx)?;
-    let volumes = volumes::list(ctx)?.into_iter().map(|v| {
+    // Those with options have their files elsewhere, if anywhere: as with Docker they are not counted.
+    let volumes = volumes::list(ctx)?.into_iter().filter(|v| v.options.is_empty()).map(|v| {
         let (size, links) = (volumes::size(&v), volumes::users(&entries, &v.name).len());
         (v, size, links)
     });

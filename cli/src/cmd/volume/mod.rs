@@ -32,21 +32,19 @@ fn create(ctx: &Context, args: &VolumeCreateArgs) -> Result<i32> {
         ))
         .with_hint("rrun has the driver local only: a directory under its root"));
     }
-    if let Some(option) = args.opt.first() {
-        return Err(Error::invalid(format!("create: the option {:?} is not supported", option))
-            .with_hint("a volume is a directory: for a host directory use -v HOSTPATH:PATH, for memory --tmpfs PATH"));
-    }
-    let mut labels = BTreeMap::new();
-    for label in &args.label {
-        let (key, value) = label.split_once('=').unwrap_or((label, ""));
-        labels.insert(key.to_owned(), value.to_owned());
-    }
+    let map = |words: &[String]| -> BTreeMap<String, String> {
+        words.iter().map(|w| w.split_once('=').unwrap_or((w, ""))).map(|(k, v)| (k.into(), v.into())).collect()
+    };
+    let mut labels = map(&args.label);
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => names::new_id()?,
+        None => {
+            labels.insert(store::ANONYMOUS.into(), String::new());
+            names::new_id()?
+        }
     };
-    let volume = store::create(ctx, &name, labels)?;
-    super::out(&format!("{}\n", volume.name));
+    store::create(ctx, &name, &labels, &map(&args.opt))?;
+    super::out(&format!("{name}\n"));
     Ok(0)
 }
 
@@ -68,13 +66,14 @@ fn inspect(ctx: &Context, args: &VolumeInspectArgs) -> Result<i32> {
 
 /// Docker's fields.
 pub fn document(volume: &Volume) -> Value {
+    let map = |map: &BTreeMap<String, String>| if map.is_empty() { Value::Null } else { json!(map) };
     json!({
         "CreatedAt": volume.created,
         "Driver": "local",
-        "Labels": if volume.labels.is_empty() { Value::Null } else { json!(volume.labels) },
+        "Labels": map(&volume.labels),
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
-        "Options": Value::Null,
+        "Options": map(&volume.options),
         "Scope": "local",
     })
 }

@@ -37,7 +37,8 @@ pub fn remove_unused(ctx: &Context, all: bool, filters: &[(String, String)]) -> 
     let entries = container::list(ctx)?;
     let (mut removed, mut bytes) = (Vec::new(), 0);
     for volume in store::list(ctx)? {
-        if !(all || volume.is_anonymous()) || !ls::passes(&volume, filters, true) {
+        // What is elsewhere gives no room back, and may be dear to somebody: as with Docker it stays.
+        if !volume.options.is_empty() || !(all || volume.is_anonymous()) || !ls::passes(&volume, filters, true) {
             continue;
         }
         let size = store::size(&volume);

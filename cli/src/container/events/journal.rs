@@ -1,6 +1,6 @@
 //! The journal of events: one JSON line each, appended to `<state>/events`.
 //!
-//! Written after the fact and never waited for; a line that cannot be written is nobody's failure.
+//! Written after the fact, and before whoever waits for it is told; a line that cannot be written is nobody's failure.
 //! Two files of a mebibyte at most: the older one is `events.1`.
 
 use super::Event;

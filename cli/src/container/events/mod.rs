@@ -4,6 +4,7 @@ mod journal;
 
 pub use journal::{Reader, write};
 
+use super::ending;
 use super::record::{MountKind, Record};
 use crate::context::Context;
 use netstack::model::Endpoint;
@@ -158,8 +159,8 @@ pub fn resize(record: &Record, (rows, columns): (u16, u16)) -> Event {
     Event::container(record, "resize", &[("height", rows.to_string()), ("width", columns.to_string())])
 }
 
-/// The end of a process, and what became of the container by it.
-pub fn die(ctx: &Context, record: &Record, state: &State, networks: &[Joined]) {
+/// The end of a process, and what became of the container by it, and of volumes of its own.
+pub fn die(ctx: &Context, record: &Record, state: &State, networks: &[Joined], volumes_gone: &[&str]) {
     let mut events = Vec::new();
     if state.oom_killed {
         events.push(Event::container(record, "oom", &[]));
@@ -172,12 +173,13 @@ pub fn die(ctx: &Context, record: &Record, state: &State, networks: &[Joined]) {
     events.push(Event::container(record, "die", &more));
     events.extend(networks.iter().map(|n| Event::network("disconnect", n, Some(&record.id))));
     events.extend(volumes(record).map(|(name, told)| Event::volume("unmount", name, &told[..1])));
-    if state.stopped {
+    if state.stopped && ending::by_stop(ctx, &record.id) {
         events.push(Event::container(record, "stop", &[]));
     }
     if record.host.auto_remove {
         events.push(Event::container(record, "destroy", &[]));
     }
+    events.extend(volumes_gone.iter().map(|name| Event::volume("destroy", name, &[])));
     write(ctx, &events);
 }
 

@@ -3,9 +3,11 @@
 use super::mounts::{anonymous, bare, clean, named, temporary};
 use super::size;
 use crate::container::record::{Below, MountKind, MountPoint};
+use crate::container::volume::options;
 use crate::container::{self, names};
 use crate::context::Context;
 use plan::{Error, Result};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 /// The fields of one `--mount`, as far as they need not be looked at together.
@@ -19,6 +21,8 @@ struct Fields {
     recursive: String,
     nocopy: bool,
     subpath: String,
+    options: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     /// `size=…`, `mode=…`.
     tmpfs: Vec<String>,
     /// The prefixes (`bind`, `volume`, `tmpfs`) that options were given for.
@@ -142,6 +146,9 @@ fn volume(ctx: &Context, fields: &Fields, target: PathBuf) -> Result<MountPoint>
     if !subpath.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
         return Err(config("volume", "subpath must be a relative path within the volume"));
     }
+    let name = mount.name.as_deref().unwrap_or_default();
+    options::check(&fields.options).map_err(|e| e.context(format!("create {name}")))?;
+    (mount.options, mount.labels) = (fields.options.clone(), fields.labels.clone());
     mount.subpath = subpath.components().filter(|c| matches!(c, Component::Normal(_))).collect();
     // A part of a volume is what somebody has put there: it is not made from the image.
     mount.copy_up = !fields.nocopy && fields.subpath.is_empty();
@@ -193,10 +200,17 @@ fn fields(text: &str) -> Result<Fields> {
             "volume-nocopy" => found.nocopy = flag()?,
             "volume-subpath" => found.subpath = value.into(),
             "volume-driver" if value == "local" => {}
-            "volume-driver" | "volume-opt" | "volume-label" => {
+            "volume-driver" => {
                 return Err(invalid(text, &format!("{key} is not supported here")).with_hint(
-                    "rrun's volumes are directories: create and label the volume first, and mount other file systems on the host",
+                    "rrun has the driver local only, which mounts what volume-opt=type=, device= and o= say",
                 ));
+            }
+            "volume-opt" | "volume-label" => {
+                let (name, value) = value.split_once('=').unwrap_or((value, ""));
+                let map = if key == "volume-opt" { &mut found.options } else { &mut found.labels };
+                if !name.is_empty() {
+                    map.insert(name.into(), value.into());
+                }
             }
             "tmpfs-size" => {
                 size::bytes(value).map_err(|_| invalid(text, &format!("invalid value for {key}: {value}")))?;

@@ -176,6 +176,8 @@ pub(super) fn bare(kind: MountKind, destination: PathBuf) -> MountPoint {
         below: Below::default(),
         must_exist: false,
         subpath: PathBuf::new(),
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
     }
 }
 

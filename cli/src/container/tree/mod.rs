@@ -8,13 +8,14 @@
 pub mod child;
 pub mod copy;
 
-use super::record::{MountKind, Record};
-use super::{life, lock::Lock};
+use super::record::{MountKind, MountPoint, Record};
+use super::{life, lock::Lock, volume};
 use crate::context::Context;
 use child::Child;
 use plan::{Error, Result, ResultExt};
 use runtime::planner::options::overlay_data;
 use runtime::state::{self, State, Status};
+use runtime::volume::VolumeMount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
@@ -40,6 +41,8 @@ pub struct Held<'r> {
     record: &'r Record,
     dir: PathBuf,
     layers: PathBuf,
+    /// Volumes that are file systems of their own.
+    volumes: Vec<VolumeMount>,
     /// The root of a running container.
     live: Option<OwnedFd>,
     _lock: Option<Lock>,
@@ -49,8 +52,10 @@ impl Held<'_> {
     /// # Errors
     /// A damaged state; a container that is being started.
     pub fn of<'r>(ctx: &Context, record: &'r Record) -> Result<Held<'r>> {
+        let volumes = volume::mount::of(ctx, record)?;
         let held = |live, lock| Held {
             record,
+            volumes,
             dir: ctx.container_dir(&record.id),
             layers: ctx.root.join("layers"),
             live,
@@ -132,7 +137,11 @@ impl Held<'_> {
             };
             let target = format!("/proc/self/fd/{}", target.as_raw_fd());
             let doing = || format!("mount {} on {}", mount.source.display(), mount.destination.display());
-            rustix::mount::mount_bind(&mount.source, &target).doing(doing)?;
+            if let Some(volume) = self.volumes.iter().find(|v| v.target == mount.source) {
+                volume::mount::show(volume)?;
+            }
+            let source = source(mount).doing(doing)?;
+            rustix::mount::mount_bind(format!("/proc/self/fd/{}", source.as_raw_fd()), &target).doing(doing)?;
             if !mount.rw {
                 let again = resolve(root.as_fd(), &mount.destination, OFlags::PATH).doing(doing)?;
                 let again = format!("/proc/self/fd/{}", again.as_raw_fd());
@@ -140,6 +149,15 @@ impl Held<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a mount shows. A part of a volume is looked up inside it: a link there leads nowhere else.
+fn source(mount: &MountPoint) -> rustix::io::Result<OwnedFd> {
+    let whole = rustix::fs::open(&mount.source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    match mount.subpath.as_os_str().is_empty() {
+        true => Ok(whole),
+        false => resolve(whole.as_fd(), &mount.subpath, OFlags::PATH),
     }
 }
 

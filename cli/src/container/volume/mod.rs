@@ -1,33 +1,53 @@
 //! What lies behind `-v`: host directories, and volumes, which start as what the image has there.
 
 mod copy;
+pub mod mount;
+pub mod options;
 pub mod store;
 
-use super::events::{self, Event};
 use super::record::{MountKind, MountPoint, Record};
-use super::{file, remove};
+use super::remove;
 use crate::context::Context;
-use plan::{Error, Result, ResultExt};
+use plan::{Error, Journal, Result, ResultExt};
 use runtime::spec::Root;
-use rustix::fs::FlockOperation;
+use runtime::volume::VolumeMount;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// Beside `_data` while it is being filled: a copy that was cut short is begun anew.
 const FILLING: &str = "filling";
 
-/// Makes sure that every mount of the container has something behind it.
+/// Makes sure that every mount of the container has something behind it. `file_systems` are the first steps of
+/// the plan; the undo list has them.
 ///
 /// # Errors
-/// Of making directories, and of copying the image's files into an empty volume.
-pub fn prepare(ctx: &Context, record: &Record, root: &Root) -> Result<()> {
+/// Of making directories, of mounting, and of copying the image's files into an empty volume.
+pub fn prepare(
+    ctx: &Context,
+    record: &Record,
+    root: &Root,
+    file_systems: &[VolumeMount],
+    journal: &mut Journal,
+) -> Result<()> {
     for mount in &record.mounts {
         match mount.kind {
             MountKind::Tmpfs => {}
             MountKind::Bind if mount.must_exist => {}
             MountKind::Bind => host_directory(&mount.source)?,
-            MountKind::Volume => volume(ctx, record, mount, root)
-                .map_err(|e| e.context(format!("prepare the volume for {}", mount.destination.display())))?,
+            MountKind::Volume => {
+                let at = file_systems.iter().position(|v| v.target == mount.source);
+                let begin = journal.now();
+                let volume = Volume { ctx, record, mount, root };
+                match at.map(|at| (at, &file_systems[at])) {
+                    None => volume
+                        .directory()
+                        .map_err(|e| e.context(format!("prepare the volume for {}", mount.destination.display())))?,
+                    Some((at, file_system)) => {
+                        volume.mounted(file_system)?;
+                        journal.mark(at, begin);
+                    }
+                }
+            }
         }
     }
     Ok(())
@@ -50,30 +70,54 @@ fn public_dir(path: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
 
-fn volume(ctx: &Context, record: &Record, mount: &MountPoint, root: &Root) -> Result<()> {
-    let Some(name) = &mount.name else { return Ok(()) };
-    let dir = ctx.volume_dir(name);
-    super::make_private_dir(&dir)?;
-    // Two containers may meet at a fresh volume: one fills it, the other waits.
-    let handle = file::open_dir(&dir)?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&handle, FlockOperation::LockExclusive))
-        .doing(|| format!("lock volume {name}"))?;
-    let (data, filling) = (dir.join("_data"), dir.join(FILLING));
-    if filling.exists() {
-        remove::tree(&data)?;
+/// A volume where a container has it.
+struct Volume<'a> {
+    ctx: &'a Context,
+    record: &'a Record,
+    mount: &'a MountPoint,
+    root: &'a Root,
+}
+
+impl Volume<'_> {
+    /// The plain kind. Two containers may meet at a fresh volume: one fills it, the other waits.
+    fn directory(&self) -> Result<()> {
+        let (ctx, mount) = (self.ctx, self.mount);
+        let Some(name) = &mount.name else { return Ok(()) };
+        let _lock = store::lock(ctx, name)?;
+        let dir = ctx.volume_dir(name);
+        let (data, filling) = (dir.join("_data"), dir.join(FILLING));
+        if filling.exists() {
+            store::expect_unmounted(&dir)?;
+            remove::tree(&data)?;
+        }
+        if data.exists() && (!mount.copy_up || !is_empty(&data)?) {
+            return Ok(());
+        }
+        std::fs::write(&filling, "").doing(|| format!("create {}", filling.display()))?;
+        store::begin(ctx, name, &mount.labels, &mount.options)?;
+        if mount.copy_up {
+            self.copy_up()?;
+        }
+        std::fs::remove_file(&filling).doing(|| format!("remove {}", filling.display()))
     }
-    if data.exists() && (!mount.copy_up || !is_empty(&data)?) {
-        return Ok(());
+
+    /// A file system of its own. What is in it may be somebody else's, so that nothing is ever removed from it,
+    /// not even half a copy.
+    fn mounted(&self, file_system: &VolumeMount) -> Result<()> {
+        let Some(name) = &self.mount.name else { return Ok(()) };
+        let _lock = store::lock(self.ctx, name)?;
+        store::begin(self.ctx, name, &self.mount.labels, &self.mount.options)?;
+        mount::join(file_system)?;
+        if self.mount.copy_up && is_empty(&file_system.target)? {
+            self.copy_up()?;
+        }
+        Ok(())
     }
-    std::fs::write(&filling, "").doing(|| format!("create {}", filling.display()))?;
-    if !data.exists() {
-        public_dir(&data).doing(|| format!("create {}", data.display()))?;
-        events::write(ctx, &[Event::volume("create", name, &[])]);
+
+    fn copy_up(&self) -> Result<()> {
+        let seat = self.ctx.container_dir(&self.record.id).join("work");
+        copy::from_image(self.root, &self.mount.destination, &self.mount.source, &seat)
     }
-    if mount.copy_up {
-        copy::from_image(root, &mount.destination, &data, &ctx.container_dir(&record.id).join("work"))?;
-    }
-    std::fs::remove_file(&filling).doing(|| format!("remove {}", filling.display()))
 }
 
 fn is_empty(dir: &Path) -> Result<bool> {
