@@ -181,7 +181,7 @@ fn listing() {
     for (filter, text) in [
         ("type=x", "invalid filter: 'type'='x'"),
         ("colour=red", "invalid filter: 'colour'='red'"),
-        ("name", "invalid filter 'name'"),
+        ("name", "bad format of filter (expected name=value)"),
     ] {
         let e = host.refuses(&["network", "ls", "-f", filter]);
         assert!(e.contains(text) && e.contains("hint:"), "{e}");

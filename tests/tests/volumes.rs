@@ -316,3 +316,102 @@ fn the_plan_shows_it() {
     assert!(line.ends_with(" µs"), "with its time: {}", ran.stderr);
     host.ok(&["volume", "rm", "mem"]);
 }
+
+#[test]
+fn the_verbs_beside_dockers() {
+    let host = Host::new();
+    host.ok(&["import", &rrun_tests::host::env("RRUN_ROOTFS"), "base"]);
+    // As soon as the container is made, its volumes are there, and filled.
+    host.ok(&["create", "--name", "later", "-v", "named:/bin", "-v", "/own", "--network", "none", "base", "/bin/true"]);
+    let names = host.ok(&["volume", "ls", "-q"]);
+    let [own, "named"] = names.lines().collect::<Vec<_>>()[..] else { panic!("{names}") };
+    assert!(
+        host.sh(&format!("ls {}/volumes/named/_data | wc -l", host.root().display()))
+            .parse::<u32>()
+            .is_ok_and(|n| n > 10)
+    );
+    assert_eq!(host.ok(&["start", "-a", "later"]), "");
+    assert_eq!(host.ok(&["volume", "create", "--name", "old", "--label", "a=b", "--label", "c"]), "old");
+    let made = host.ok(&["volume", "create"]);
+    let anonymous = "com.docker.volume.anonymous";
+    for name in [own, &made] {
+        assert_eq!(
+            host.ok(&["volume", "inspect", "-f", "{{json .Labels}}", name]),
+            format!("{{\"{anonymous}\":\"\"}}")
+        );
+    }
+    let created = host.ok(&["volume", "inspect", "-f", "{{.CreatedAt}}", "old"]);
+    assert!(created.len() == "2026-11-24T21:17:25Z".len() && created.ends_with('Z'), "whole seconds: {created}");
+    let ls = |filters: &[&str]| {
+        let mut args = vec!["volume", "ls", "-q"];
+        filters.iter().for_each(|f| args.extend(["-f", f]));
+        let mut names: Vec<String> = host.ok(&args).lines().map(str::to_owned).collect();
+        names.retain(|n| n.len() < 64);
+        names
+    };
+    assert_eq!(ls(&["driver=local"]), ["named", "old"]);
+    assert!(ls(&["driver=nfs"]).is_empty());
+    assert_eq!(ls(&["dangling=true"]), ["old"]);
+    assert_eq!(ls(&["dangling=0"]), ["named"]);
+    assert_eq!(ls(&["name=^o"]), ["old"], "a regular expression");
+    assert_eq!(ls(&["name=me", "name=ol"]), ["named", "old"]);
+    assert_eq!(ls(&["label=a=b", "LABEL=c"]), ["old"]);
+    assert!(ls(&["label=a=x"]).is_empty());
+    assert_eq!(host.ok(&["volume", "ls", "-q", "-f", &format!("label={anonymous}")]).lines().count(), 2);
+    for (args, says) in [
+        (
+            &["ls", "-f", "x"][..],
+            "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+        ),
+        (&["ls", "-f", "colour=red"], "invalid filter 'colour'"),
+        (&["ls", "-f", "dangling=maybe"], "invalid filter 'dangling=[maybe]'"),
+        (&["prune", "-f", "--filter", "driver=local"], "invalid filter 'driver'"),
+        (
+            &["prune", "-f", "-a", "--filter", "all=1"],
+            "conflicting options: cannot specify both --all and --filter all=1",
+        ),
+        (
+            &["create", "--name", "a1", "b1"],
+            "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+        ),
+        (&["create", "a"], "create a: volume name is too short, names should be at least two alphanumeric characters"),
+        (
+            &["create", "x/y"],
+            "create x/y: \"x/y\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path",
+        ),
+        (&["create", "-d", "nfs", "xy"], "create xy: error looking up volume plugin nfs: plugin \"nfs\" not found"),
+        (&["update", "old"], "knows no swarm"),
+    ] {
+        let e = host.refuses(&[&["volume"], args].concat());
+        assert!(e.contains(says) && e.contains("hint: "), "{args:?}: {e}");
+    }
+    let e = host.refuses(&["run", "--rm", "-v", "x:/y", "busybox", "true"]);
+    assert!(e.contains("create x: volume name is too short"), "{e}");
+    let ran = host.rrun(&["volume", "inspect", "-f", "{{.Name}}", "old", "nope", "named"]).expect(1);
+    assert_eq!(ran.stdout, "old\nnamed\n");
+    assert!(ran.stderr.contains("get nope: no such volume"), "{}", ran.stderr);
+    assert_eq!(host.rrun(&["volume", "rm", "nope"]).expect(1).stdout, "");
+    assert_eq!(host.ok(&["volume", "rm", "-f", "nope"]), "nope");
+    assert_eq!(
+        host.ok(&["volume", "prune", "-f", "--filter", "label=a"]),
+        "Total reclaimed space: 0B",
+        "only those without a name"
+    );
+    assert!(
+        host.ok(&["volume", "prune", "-f"])
+            .starts_with(&format!("Deleted Volumes:\n{made}\n\nTotal reclaimed space: "))
+    );
+    assert!(
+        host.ok(&["volume", "prune", "-f", "--filter", "all=1", "--filter", "label!=a"]).starts_with("Total reclaimed")
+    );
+    assert!(host.ok(&["volume", "prune", "-af"]).starts_with("Deleted Volumes:\nold\n\n"));
+    let ran = host.rrun(&["volume", "rm", "named", own]).expect(1);
+    assert_eq!(ran.stderr.matches("volume is in use - [").count(), 2, "{}", ran.stderr);
+    host.ok(&["rm", "-v", "later"]);
+    assert_eq!(host.ok(&["volume", "ls", "-q"]), "named");
+    // Nothing stays of a container whose volumes could not be made.
+    host.sh(&format!("rm -r {0}/volumes; touch {0}/volumes", host.root().display()));
+    host.fails(125, &["create", "--name", "no", "-v", "data:/data", "busybox", "true"]);
+    assert_eq!(host.ok(&["ps", "-aq"]), "");
+    host.sh(&format!("rm {}/volumes", host.root().display()));
+}

@@ -85,6 +85,9 @@ pub struct VolumeCreateArgs {
     /// type=, device=, o=: what to mount there while containers use it, as mount(8) has them (repeatable)
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
+    /// Docker's older way to say it
+    #[arg(long = "name", hide = true, value_name = "VOLUME")]
+    pub name_flag: Option<String>,
     /// Name (default: 64 random digits)
     #[arg(value_name = "VOLUME")]
     pub name: Option<String>,

@@ -63,13 +63,13 @@ fn moment_of(event: &Value) -> Timestamp {
 }
 
 fn parse(filters: &[String]) -> Result<Vec<(String, String)>> {
-    let split = |filter: &String| match filter.split_once('=') {
-        Some((key, value)) if KEYS.contains(&key) => Ok((key.to_owned(), value.to_owned())),
-        Some((key, _)) => Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
-            .with_hint(format!("one of {}", KEYS.join(", ")))),
-        None => Err(Error::invalid(format!("invalid argument \"{filter}\" for \"-f, --filter\" flag"))
-            .with_cause("invalid filter format (should be name=value)")
-            .with_hint("write --filter KEY=VALUE")),
+    let split = |filter: &String| {
+        let (key, value) = super::filter::split(filter, "-f, --filter")?;
+        match KEYS.contains(&key.as_str()) {
+            true => Ok((key, value)),
+            false => Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
+                .with_hint(format!("one of {}", KEYS.join(", ")))),
+        }
     };
     filters.iter().map(split).collect()
 }

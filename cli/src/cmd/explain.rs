@@ -40,7 +40,13 @@ pub fn run(ctx: &Context, args: &ExplainArgs) -> Result<i32> {
         facts.caps = runtime::caps::ALL;
     }
     let mut plan = planner::plan(&spec, &facts)?;
-    plan.mount_first(&mount::of(ctx, &record)?);
+    match mount::of(ctx, &record) {
+        Ok(volumes) => plan.mount_first(&volumes),
+        Err(e) if e.errno == Some(libc::EACCES) => {
+            warnings.push("only root may see whether a volume has options: planned as if none had".into());
+        }
+        Err(e) => return Err(e),
+    }
     warnings.extend(plan.warnings.iter().cloned());
     let network = match monitor::network(ctx, &record, &spec, Mode::DryRun)? {
         Some(network) => {

@@ -36,17 +36,25 @@ pub fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
     }
 }
 
+/// `KEY=VALUE`; `flag` is what it was given with.
+///
+/// # Errors
+/// Docker's text for anything else.
+pub fn split(text: &str, flag: &str) -> Result<(String, String)> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::invalid(format!("invalid argument \"{}\" for \"{flag}\" flag", text.escape_debug()))
+            .with_cause("bad format of filter (expected name=value)")
+            .with_hint("write --filter KEY=VALUE")
+    })?;
+    Ok((key.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
 /// # Errors
 /// Docker's texts for a filter that cannot mean anything.
 pub fn parse(args: &[String]) -> Result<Filters> {
     let mut found = Vec::new();
     for arg in args {
-        let (key, value) = arg.split_once('=').ok_or_else(|| {
-            Error::invalid(format!("invalid argument \"{}\" for \"-f, --filter\" flag", arg.escape_debug()))
-                .with_cause("invalid filter format (should be name=value)")
-                .with_hint("write --filter KEY=VALUE")
-        })?;
-        let key = key.trim().to_ascii_lowercase();
+        let (key, value) = split(arg, "-f, --filter")?;
         if !KEYS.contains(&key.as_str()) {
             return Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
                 .with_hint(format!("one of {}", KEYS.join(", "))));
@@ -56,22 +64,22 @@ pub fn parse(args: &[String]) -> Result<Filters> {
             "exited" if value.parse::<i32>().is_err() => return Err(wrong().with_hint("write an exit code")),
             "status"
                 if !matches!(
-                    value,
+                    value.as_str(),
                     "created" | "running" | "exited" | "paused" | "restarting" | "removing" | "dead"
                 ) =>
             {
                 return Err(wrong().with_hint("one of created, running, paused, restarting, exited"));
             }
-            "health" if !matches!(value, "starting" | "healthy" | "unhealthy" | "none") => {
+            "health" if !matches!(value.as_str(), "starting" | "healthy" | "unhealthy" | "none") => {
                 return Err(wrong().with_hint("one of starting, healthy, unhealthy, none"));
             }
-            "is-task" if !matches!(value, "true" | "false") => return Err(wrong().with_hint("true or false")),
+            "is-task" if !matches!(value.as_str(), "true" | "false") => return Err(wrong().with_hint("true or false")),
             "publish" | "expose" => {
-                publish::parse_expose(value)?;
+                publish::parse_expose(&value)?;
             }
             _ => {}
         }
-        found.push((key, value.to_string()));
+        found.push((key, value));
     }
     Ok(Filters(found))
 }

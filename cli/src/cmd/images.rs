@@ -97,9 +97,8 @@ fn named(wanted: Option<&str>, repository: &str, tag: &str) -> bool {
 type Test<'f> = Box<dyn Fn(&Image) -> bool + 'f>;
 
 fn filter<'f>(store: &Store, filter: &'f str) -> Result<Test<'f>> {
-    let (key, value) = filter.split_once('=').ok_or_else(|| {
-        Error::invalid(format!("invalid filter '{filter}'")).with_hint("write it as --filter KEY=VALUE")
-    })?;
+    super::filter::split(filter, "-f, --filter")?;
+    let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
     let pivot = || store.find(value)?.ok_or_else(|| super::tag::no_such_image(value));
     Ok(match key {
         "dangling" => Box::new(move |i| i.repo_tags.is_empty() == matches!(value, "true" | "1")),

@@ -69,7 +69,7 @@ fn tell_reach(ctx: &Context, record: &Record) {
 
 /// A container that could not be started is of no use to whoever asked for `run`: nothing half-made
 /// stays, and its name is free for the next attempt.
-fn unmake(ctx: &Context, record: &Record, error: Error) -> Error {
+pub(super) fn unmake(ctx: &Context, record: &Record, error: Error) -> Error {
     let removed = Lock::take(ctx, &record.id).and_then(|_lock| {
         remove::anonymous_volumes(ctx, record)?;
         remove::discard(ctx, record)?;

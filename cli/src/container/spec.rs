@@ -64,16 +64,7 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
         _ => Namespace::Private,
     };
 
-    let dir = ctx.container_dir(&record.id);
-    spec.root = Root::Overlay {
-        base: ctx.root.join("layers"),
-        lower: record.layers.clone(),
-        upper: dir.join("upper"),
-        work: dir.join("work"),
-        // Nobody will ever look at the upper layer of a container that is removed at its end.
-        volatile: host.auto_remove,
-        readonly: host.readonly_rootfs,
-    };
+    spec.root = root(ctx, record);
     mounts(ctx, record, &mut spec);
     for mapping in &host.devices {
         for node in security::nodes(mapping)? {
@@ -88,6 +79,20 @@ pub fn run_spec(ctx: &Context, record: &Record) -> Result<RunSpec> {
     spec.settle_namespaces();
     spec.sysctls.extend(host.sysctls.clone());
     Ok(spec)
+}
+
+/// The layers of a container and its own on top.
+pub fn root(ctx: &Context, record: &Record) -> Root {
+    let dir = ctx.container_dir(&record.id);
+    Root::Overlay {
+        base: ctx.root.join("layers"),
+        lower: record.layers.clone(),
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+        // Nobody will ever look at the upper layer of a container that is removed at its end.
+        volatile: record.host.auto_remove,
+        readonly: record.host.readonly_rootfs,
+    }
 }
 
 /// A seat for the process to join; the monitor fills in which one (`start::join`).

@@ -1,7 +1,7 @@
 //! `rrun network ls`.
 
 use crate::args::NetworkLsArgs;
-use crate::cmd::filter::has_label;
+use crate::cmd::filter::{has_label, split};
 use crate::context::Context;
 use crate::render::table::{go_time, short_id};
 use crate::render::template::{self, Column, Row};
@@ -69,9 +69,8 @@ fn row(n: &Network, no_trunc: bool) -> Row {
 pub fn parse(filters: &[String]) -> Result<Vec<(String, Vec<String>)>> {
     let mut out: Vec<(String, Vec<String>)> = Vec::new();
     for f in filters {
-        let (key, value) = f.split_once('=').ok_or_else(|| {
-            Error::invalid(format!("invalid filter '{f}'")).with_hint("write it as --filter KEY=VALUE")
-        })?;
+        let (key, value) = split(f, "-f, --filter")?;
+        let (key, value) = (key.as_str(), value.as_str());
         let bad = || Error::invalid(format!("invalid filter: '{key}'='{value}'"));
         match key {
             "driver" | "id" | "name" | "label" | "scope" | "until" => {}

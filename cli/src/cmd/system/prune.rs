@@ -1,6 +1,7 @@
 //! `rrun system prune` and `rrun container prune`.
 
 use crate::args::{ContainerPruneArgs, SystemPruneArgs};
+use crate::cmd::filter::split;
 use crate::cmd::prune::{confirm, selects};
 use crate::cmd::{network, rmi, volume};
 use crate::container::events::{self, Event};
@@ -68,8 +69,8 @@ fn section(title: &str, lines: &[String]) -> String {
 
 fn check(filters: &[String]) -> Result<()> {
     for filter in filters {
-        let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
-        if selects(key, value, "", &BTreeMap::new())?.is_none() {
+        let (key, value) = split(filter, "--filter")?;
+        if selects(&key, &value, "", &BTreeMap::new())?.is_none() {
             return Err(Error::invalid(format!("invalid filter '{}'", key.escape_debug()))
                 .with_hint("prune takes until, label and label!"));
         }

@@ -7,12 +7,13 @@ use crate::container::volume::store::{self, Volume};
 use crate::context::Context;
 use crate::render::template::{self, Column, Row};
 use plan::{Error, Result};
+use regex_lite::Regex;
 use serde_json::json;
 
 const COLUMNS: &[Column] = &[("DRIVER", "Driver"), ("VOLUME NAME", "Name")];
 
 pub fn run(ctx: &Context, args: &VolumeLsArgs) -> Result<i32> {
-    let filters = parse(&args.filter, &["dangling", "driver", "label", "name"])?;
+    let filters = parse(&args.filter, "-f, --filter", &["dangling", "driver", "label", "name"])?;
     let entries = container::list(ctx)?;
     let mut rows: Vec<Row> = Vec::new();
     for volume in store::list(ctx)? {
@@ -44,20 +45,23 @@ pub fn run(ctx: &Context, args: &VolumeLsArgs) -> Result<i32> {
     Ok(0)
 }
 
-/// `KEY=VALUE`, of the known keys.
+/// `KEY=VALUE`, of the known keys; `flag` is what they were given with.
 ///
 /// # Errors
 /// Docker's text for any other.
-pub fn parse(filters: &[String], keys: &[&str]) -> Result<Vec<(String, String)>> {
+pub fn parse(filters: &[String], flag: &str, keys: &[&str]) -> Result<Vec<(String, String)>> {
     let split = |filter: &String| {
-        let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
-        let bad = || Error::invalid(format!("invalid filter '{}'", key.escape_debug()));
-        match keys.contains(&key) {
-            true if key == "dangling" && !matches!(value, "true" | "false" | "1" | "0") => {
-                Err(bad().with_hint("dangling=true or dangling=false"))
+        let (key, value) = super::super::filter::split(filter, flag)?;
+        let bad = |text: &str| Error::invalid(format!("invalid filter '{}'", text.escape_debug()));
+        match keys.contains(&key.as_str()) {
+            true if key == "dangling" && !matches!(value.as_str(), "true" | "false" | "1" | "0") => {
+                Err(bad(&format!("dangling=[{value}]")).with_hint("dangling=true or dangling=false"))
             }
-            true => Ok((key.to_owned(), value.to_owned())),
-            false => Err(bad().with_hint(format!("one of {}", keys.join(", ")))),
+            true if key == "name" && Regex::new(&value).is_err() => {
+                Err(bad(&format!("name={value}")).with_hint("it is no regular expression"))
+            }
+            true => Ok((key, value)),
+            false => Err(bad(&key).with_hint(format!("one of {}", keys.join(", ")))),
         }
     };
     filters.iter().map(split).collect()
@@ -73,7 +77,7 @@ pub fn passes(volume: &Volume, filters: &[(String, String)], dangling: bool) -> 
     let all = |key: &str, test: &dyn Fn(&str) -> bool| filters.iter().filter(|(k, _)| k == key).all(|(_, v)| test(v));
     any("dangling", &|v| matches!(v, "true" | "1") == dangling)
         && any("driver", &|v| v == "local")
-        && any("name", &|v| volume.name.contains(v))
+        && any("name", &|v| Regex::new(v).is_ok_and(|e| e.is_match(&volume.name)))
         && all("label", &labelled)
         && all("label!", &|v| !labelled(v))
 }

@@ -25,18 +25,30 @@ pub fn run(ctx: &Context, command: &VolumeCommand) -> Result<i32> {
 }
 
 fn create(ctx: &Context, args: &VolumeCreateArgs) -> Result<i32> {
+    let given = match (&args.name, &args.name_flag) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(
+                "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+            )
+            .with_hint("leave --name out"));
+        }
+        (name, flag) => name.as_ref().or(flag.as_ref()),
+    };
     if args.driver != "local" {
+        let named = given.map_or(String::new(), |name| format!("create {}: ", name.escape_debug()));
         return Err(Error::invalid(format!(
-            "error looking up volume plugin {0}: plugin \"{0}\" not found",
+            "{named}error looking up volume plugin {0}: plugin \"{0}\" not found",
             args.driver
         ))
-        .with_hint("rrun has the driver local only: a directory under its root"));
+        .with_hint(
+            "rrun has the driver local only: a directory under its root, or what -o type=, device= and o= say",
+        ));
     }
     let map = |words: &[String]| -> BTreeMap<String, String> {
         words.iter().map(|w| w.split_once('=').unwrap_or((w, ""))).map(|(k, v)| (k.into(), v.into())).collect()
     };
     let mut labels = map(&args.label);
-    let name = match &args.name {
+    let name = match given {
         Some(name) => name.clone(),
         None => {
             labels.insert(store::ANONYMOUS.into(), String::new());

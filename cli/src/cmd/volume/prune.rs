@@ -8,10 +8,14 @@ use crate::container::events::{self, Event};
 use crate::container::volume::store;
 use crate::context::Context;
 use crate::render::table::human_size;
-use plan::{Kind, Result};
+use plan::{Error, Kind, Result};
 
 pub fn run(ctx: &Context, args: &VolumePruneArgs) -> Result<i32> {
-    let filters = ls::parse(&args.filter, &["all", "label", "label!"])?;
+    let filters = ls::parse(&args.filter, "--filter", &["all", "label", "label!"])?;
+    if args.all && filters.iter().any(|(key, _)| key == "all") {
+        return Err(Error::invalid("conflicting options: cannot specify both --all and --filter all=1")
+            .with_hint("leave one of them out"));
+    }
     let all = args.all || filters.iter().any(|(k, v)| k == "all" && matches!(v.as_str(), "true" | "1"));
     let warning = match all {
         true => "WARNING! This will remove all local volumes not used by at least one container.",

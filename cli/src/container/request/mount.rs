@@ -2,9 +2,9 @@
 
 use super::mounts::{anonymous, bare, clean, named, temporary};
 use super::size;
+use crate::container;
 use crate::container::record::{Below, MountKind, MountPoint};
-use crate::container::volume::options;
-use crate::container::{self, names};
+use crate::container::volume::{options, store};
 use crate::context::Context;
 use plan::{Error, Result};
 use std::collections::BTreeMap;
@@ -130,16 +130,9 @@ fn volume(ctx: &Context, fields: &Fields, target: PathBuf) -> Result<MountPoint>
             return Err(config("volume", "must not set Subpath when using anonymous volumes"));
         }
         "" => anonymous(ctx, target, "")?,
-        name if names::is_valid(name) => named(ctx, name, target, ""),
         name => {
-            return Err(config(
-                "volume",
-                &format!(
-                    "\"{}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
-                    name.escape_debug()
-                ),
-            )
-            .with_hint("a host directory is type=bind"));
+            store::check_name(name)?;
+            named(ctx, name, target, "")
         }
     };
     let subpath = Path::new(&fields.subpath);

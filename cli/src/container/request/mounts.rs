@@ -3,6 +3,7 @@
 use crate::args::StorageFlags;
 use crate::container::names;
 use crate::container::record::{Below, MountKind, MountPoint};
+use crate::container::volume::store;
 use crate::context::Context;
 use plan::{Error, Result};
 use std::collections::BTreeMap;
@@ -87,14 +88,9 @@ fn volume(ctx: &Context, spec: &str) -> Result<MountPoint> {
             let source = std::path::absolute(path).map_err(|e| Error::io(format!("bind source {path}"), &e))?;
             MountPoint { source, mode: mode.into(), ..bare(MountKind::Bind, target) }
         }
-        name if names::is_valid(name) => named(ctx, name, target, mode),
         name => {
-            return Err(Error::invalid(format!(
-                "\"{}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are \
-                 allowed. If you intended to pass a host directory, use absolute path",
-                name.escape_debug()
-            ))
-            .with_hint("write -v /HOST/DIR:/TARGET or -v NAME:/TARGET"));
+            store::check_name(name)?;
+            named(ctx, name, target, mode)
         }
     };
     mount.rw = rw;

@@ -6,7 +6,7 @@ pub mod options;
 pub mod store;
 
 use super::record::{MountKind, MountPoint, Record};
-use super::remove;
+use super::{remove, spec};
 use crate::context::Context;
 use plan::{Error, Journal, Result, ResultExt};
 use runtime::spec::Root;
@@ -48,6 +48,27 @@ pub fn prepare(
                     }
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// The volumes of a container that is made and not started: as with Docker they are there from then on, and filled.
+/// One with options is filled by the first start.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn make(ctx: &Context, record: &Record) -> Result<()> {
+    let root = &spec::root(ctx, record);
+    let file_systems = mount::of(ctx, record)?;
+    for mount in record.mounts.iter().filter(|m| m.kind == MountKind::Volume) {
+        let volume = Volume { ctx, record, mount, root };
+        match (&mount.name, file_systems.iter().any(|v| v.target == mount.source)) {
+            (Some(name), true) => {
+                let _lock = store::lock(ctx, name)?;
+                store::begin(ctx, name, &mount.labels, &mount.options)?;
+            }
+            _ => volume.directory()?,
         }
     }
     Ok(())

@@ -119,6 +119,24 @@ pub fn options(ctx: &Context, name: &str, wanted: &BTreeMap<String, String>) -> 
     }
 }
 
+/// # Errors
+/// Docker's texts for a name that no volume may have.
+pub fn check_name(name: &str) -> Result<()> {
+    let shown = name.escape_debug();
+    match name.len() {
+        _ if names::is_valid(name) => Ok(()),
+        1 => Err(Error::invalid(format!(
+            "create {shown}: volume name is too short, names should be at least two alphanumeric characters"
+        ))
+        .with_hint("write a longer name, or /HOST/DIR for a directory of the host")),
+        _ => Err(Error::invalid(format!(
+            "create {shown}: \"{shown}\" includes invalid characters for a local volume name, only \
+             \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        ))
+        .with_hint("write -v /HOST/DIR:/TARGET or -v NAME:/TARGET")),
+    }
+}
+
 /// Makes a volume, unless it is there: then it stays as it is, as with Docker.
 ///
 /// # Errors
@@ -129,13 +147,7 @@ pub fn create(
     labels: &BTreeMap<String, String>,
     options: &BTreeMap<String, String>,
 ) -> Result<()> {
-    if !names::is_valid(name) {
-        return Err(Error::invalid(format!(
-            "create {0}: \"{0}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
-            name.escape_debug()
-        ))
-        .with_hint("If you intended to pass a host directory, use absolute path"));
-    }
+    check_name(name)?;
     if find(ctx, name).is_ok() {
         return Ok(());
     }
@@ -151,7 +163,13 @@ pub fn create(
 
 fn say(dir: &Path, labels: &BTreeMap<String, String>, options: &BTreeMap<String, String>) -> Result<()> {
     let (labels, options) = (labels.clone(), options.clone());
-    let said = Said { version: VERSION, created: plan::time::now_rfc3339(), labels, options, extra: BTreeMap::new() };
+    let said = Said {
+        version: VERSION,
+        created: moment(std::time::SystemTime::now()),
+        labels,
+        options,
+        extra: BTreeMap::new(),
+    };
     file::replace(dir, FILE, &said)
 }
 
