@@ -130,3 +130,36 @@ fn dockers_filters_and_keys() {
         host.ok(&[verb, &["--platform", ours, "first"]].concat());
     }
 }
+
+/// Docker's command line: a switch may have a value, and what is said last counts.
+#[test]
+fn switches_take_values_and_the_last_word_counts() {
+    let host = Host::new();
+    let run = |flags: &[&str], command: &[&str]| {
+        host.ok(&[&["run", "--network", "none"], flags, &["busybox"], command].concat())
+    };
+    assert_eq!(
+        run(&["--rm=true", "-it=false", "--init=1"], &["sh", "-c", "cat /proc/1/comm; echo \"$0\"", "--rm=true"])
+            .lines()
+            .last(),
+        Some("--rm=true")
+    );
+    assert_eq!(host.ok(&["ps", "-aq"]), "");
+    run(&["--rm", "--rm=F", "--name", "one", "--name=two", "-t=0"], &["true"]);
+    assert_eq!(host.ok(&["ps", "-a=true", "--format", "{{.Names}}"]), "two");
+    assert_eq!(
+        run(&["--rm", "--rm", "--read-only=true", "-e", "A=true"], &["sh", "-c", "touch /x 2>/dev/null || echo $A"]),
+        "true"
+    );
+    let id = host.ok(&["run", "-d=true", "--network", "none", "busybox", "sleep", "1000"]);
+    assert_eq!(host.ok(&["container", "exec", "-it=false", "--privileged=f", &id, "echo", "ok"]), "ok");
+    assert!(host.ok(&["explain", "run", "--rm=true", "--network", "none", "busybox", "true"]).contains("never synced"));
+    host.ok(&["rm", "-f=true", &id, "two"]);
+    let e = host.fails(125, &["run", "--rm=maybe", "busybox", "true"]);
+    assert!(
+        e.contains(
+            "invalid argument \"maybe\" for \"--rm\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax"
+        ),
+        "{e}"
+    );
+}

@@ -415,3 +415,31 @@ fn the_verbs_beside_dockers() {
     assert_eq!(host.ok(&["ps", "-aq"]), "");
     host.sh(&format!("rm {}/volumes", host.root().display()));
 }
+
+#[test]
+fn many_come_and_go_at_once() {
+    let host = Host::new();
+    create(&host, "mem", &["type=tmpfs", "device=tmpfs"]);
+    let commands = (0..24).map(|_| {
+        let mut run = host.command(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            "mem:/m",
+            "busybox",
+            "sh",
+            "-c",
+            "touch /m/$HOSTNAME && test -e /m/$HOSTNAME",
+        ]);
+        run.spawn().expect("run")
+    });
+    let commands: Vec<_> = commands.collect();
+    for mut run in commands {
+        assert!(run.wait().expect("wait").success());
+    }
+    assert!(mounted(&host, "mem").is_empty(), "{:?}", mounted(&host, "mem"));
+    assert_eq!(host.sh(&format!("ls {}/volumes", host.state().display())), "");
+    host.ok(&["volume", "rm", "mem"]);
+}

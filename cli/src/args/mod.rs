@@ -1,5 +1,6 @@
 //! The command line: one file per group of verbs. The doc comments are the help texts.
 
+mod booleans;
 pub mod complete;
 mod container;
 mod create;
@@ -20,6 +21,7 @@ pub use network::*;
 pub use system::*;
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Containers without a daemon: plan, show the plan, apply it, undo it.
@@ -32,6 +34,7 @@ use std::path::PathBuf;
     after_help = "What differs from Docker: /usr/share/doc/rrun/COMPATIBILITY.md (in the sources: cli/COMPATIBILITY.md)",
     subcommand_required = true,
     arg_required_else_help = true,
+    args_override_self = true,
     max_term_width = 110
 )]
 pub struct Cli {
@@ -96,7 +99,10 @@ impl Cli {
             let FastVerb::Run(args) = fast.command;
             return Ok(Cli { global: fast.global, version: None, command: Command::Verb(Verb::Run(args)) });
         }
-        Cli::from_arg_matches(&Cli::tree().try_get_matches()?)
+        let args: Vec<OsString> = std::env::args_os().collect();
+        let tree = Cli::tree();
+        let args = booleans::plain(&tree, &args).unwrap_or(args);
+        Cli::from_arg_matches(&tree.try_get_matches_from(args)?)
     }
 
     /// All verbs, with examples in their help.
@@ -106,7 +112,7 @@ impl Cli {
 }
 
 #[derive(Parser)]
-#[command(name = "rrun", disable_help_subcommand = true)]
+#[command(name = "rrun", disable_help_subcommand = true, args_override_self = true)]
 struct Fast {
     #[command(flatten)]
     global: Global,

@@ -37,6 +37,13 @@ pub fn error(e: &clap::Error, tree: Command, args: &[String]) -> (Error, u8) {
             };
             Some((format!("flag needs an argument: {flag}"), 125))
         }
+        // Only switches have no room for a value.
+        ErrorKind::TooManyValues if given.starts_with('-') => {
+            let value = text(e, ContextKind::InvalidValue);
+            let (flag, value) = (name(&given), value.escape_debug());
+            let why = format!("strconv.ParseBool: parsing \"{value}\": invalid syntax");
+            Some((format!("invalid argument \"{value}\" for \"{flag}\" flag: {why}"), 125))
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation if given.starts_with('-') => {
             let value = text(e, ContextKind::InvalidValue);
             let reason = match e.get(ContextKind::ValidValue) {
