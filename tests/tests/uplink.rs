@@ -125,9 +125,14 @@ fn what_is_lost_or_left_over_is_found() {
     let host = Host::new().with_lan();
     create(&host, &[&ROUTED[..], &["--subnet", PART]].concat());
     web(&host, &[]);
-    // The kernel forgets entries with the interface.
-    host.sh("ip link set lan0 down; ip link set lan0 up; sysctl -qw net.ipv6.conf.lan0.proxy_ndp=0");
+    // The kernel forgets entries with the interface; when its addresses are back the monitor says them again.
+    host.sh(&format!(
+        "ip link set lan0 down; ip -6 neigh del proxy {WEB} dev lan0 2>/dev/null || true; ip link set lan0 up"
+    ));
     host.sh(&format!("ip -6 addr replace {HOST_LAN6}/64 dev lan0 nodad; ip -6 route replace default via {NEIGHBOUR6}"));
+    eventually("the host answers again", || (answers(&host) == [WEB]).then_some(()));
+    // Nobody hears of what is taken away by hand.
+    host.sh(&format!("ip -6 neigh del proxy {WEB} dev lan0; sysctl -qw net.ipv6.conf.lan0.proxy_ndp=0"));
     host.sh("ip -6 neigh add proxy 2001:db8:51:0:8000::99 dev lan0; ip -6 neigh add proxy 2001:db8:51::99 dev lan0");
     let told = findings(&host, &[]);
     assert_eq!(

@@ -58,9 +58,10 @@ fn things(steps: impl IntoIterator<Item = Step>) -> Vec<HostThing> {
 }
 
 impl Sandbox {
-    /// One watcher is enough for all networks. A monitor that has just begun looks once by itself.
+    /// One watcher is enough for all networks, and for what the host answers for. A monitor that has just
+    /// begun looks once by itself.
     pub(super) fn watch_prefixes(&mut self) -> Result<()> {
-        let wanted = self.endpoints.iter().any(|e| e.follows);
+        let wanted = self.endpoints.iter().any(|e| e.follows || e.ndp_proxy.is_some());
         if !wanted {
             self.watcher = None;
         } else if self.watcher.is_none() {
