@@ -163,3 +163,29 @@ fn switches_take_values_and_the_last_word_counts() {
         "{e}"
     );
 }
+
+/// A script's `--name "$NAME"` with nothing in it.
+#[test]
+fn an_empty_value_is_none() {
+    let host = Host::new();
+    let empty =
+        ["--name", "", "--platform=", "--stop-signal", "", "--ip=", "--ip6=", "--mac-address", "", "--cidfile="];
+    let out = host.ok(&[
+        &["run", "--rm"][..],
+        &empty,
+        &[
+            "--shm-size=0",
+            "--health-interval",
+            "0",
+            "busybox",
+            "sh",
+            "-c",
+            "df -k /dev/shm | tail -1 | awk '{print $2}'",
+        ],
+    ]
+    .concat());
+    assert_eq!(out, "65536", "Docker's default size");
+    host.ok(&[&["create"], &empty[..], &["busybox"]].concat());
+    assert!(!host.ok(&["ps", "-a", "--format", "{{.Names}}"]).is_empty());
+    host.ok(&[&["explain", "run"], &empty[..], &["busybox"]].concat());
+}

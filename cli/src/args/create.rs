@@ -3,6 +3,7 @@
 use super::{HealthFlags, LimitFlags, RefusedFlags};
 use crate::cmd::pull::Policy;
 use crate::container::request::size;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use std::path::PathBuf;
 
@@ -79,7 +80,7 @@ pub struct CreateFlags {
     #[arg(short, long)]
     pub quiet: bool,
     /// Write the container's ID to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub cidfile: Option<PathBuf>,
     /// Label of the container (repeatable)
     #[arg(short, long, value_name = "KEY[=VALUE]")]
@@ -121,6 +122,16 @@ pub struct CreateFlags {
 }
 
 impl CreateFlags {
+    /// An empty value is none, where it could not be one.
+    pub(super) fn forget_empty(&mut self) {
+        self.cidfile.take_if(|file| file.as_os_str().is_empty());
+        let network = &mut self.network;
+        let texts = [&mut self.name, &mut self.platform, &mut self.process.stop_signal];
+        for text in texts.into_iter().chain([&mut network.ip, &mut network.ip6, &mut network.mac_address]) {
+            text.take_if(|text| text.is_empty());
+        }
+    }
+
     /// The image as the user wrote it.
     pub fn image(&self) -> &str {
         self.image_and_command.first().map(String::as_str).unwrap_or_default()

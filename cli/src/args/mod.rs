@@ -97,12 +97,26 @@ impl Cli {
             && let Ok(fast) = Fast::try_parse()
         {
             let FastVerb::Run(args) = fast.command;
-            return Ok(Cli { global: fast.global, version: None, command: Command::Verb(Verb::Run(args)) });
+            return Ok(Cli { global: fast.global, version: None, command: Command::Verb(Verb::Run(args)) }.settled());
         }
         let args: Vec<OsString> = std::env::args_os().collect();
         let tree = Cli::tree();
         let args = booleans::plain(&tree, &args).unwrap_or(args);
-        Cli::from_arg_matches(&tree.try_get_matches_from(args)?)
+        Cli::from_arg_matches(&tree.try_get_matches_from(args)?).map(Cli::settled)
+    }
+
+    /// A script's `--name "$NAME"` without a name says nothing, as with Docker.
+    fn settled(mut self) -> Cli {
+        match &mut self.command {
+            Command::Verb(verb) | Command::Container(ContainerCommand::Verb(verb)) => match verb {
+                Verb::Run(args) => args.create.forget_empty(),
+                Verb::Create(args) => args.create.forget_empty(),
+                _ => {}
+            },
+            Command::Explain(ExplainArgs { verb: ExplainVerb::Run(args) }) => args.create.forget_empty(),
+            _ => {}
+        }
+        self
     }
 
     /// All verbs, with examples in their help.

@@ -91,7 +91,8 @@ fn duration(name: &str, text: &str) -> Result<i64> {
     if text.starts_with('-') {
         return Err(Error::invalid(format!("--health-{name} cannot be negative")).with_hint("write 30s, 1m30s"));
     }
-    let parsed = size::duration(text).ok_or_else(|| {
+    // Go reads a bare zero.
+    let parsed = size::duration(if text == "0" { "0s" } else { text }).ok_or_else(|| {
         Error::invalid(format!("invalid argument \"{}\" for \"--health-{name}\" flag", text.escape_debug()))
             .with_cause(format!("time: invalid duration \"{}\"", text.escape_debug()))
             .with_hint("write 30s, 1m30s, 500ms")

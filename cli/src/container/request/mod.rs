@@ -75,10 +75,10 @@ pub fn decide(
         flags.storage.device_cgroup_rule.iter().map(|r| security::device_rule(r)).collect::<Result<_>>()?;
     host.annotations = annotations(&flags.annotation)?;
     host.shm_size = match &flags.storage.shm_size {
-        Some(text) => size::bytes(text)?,
-        None => i64::try_from(runtime::spec::defaults::SHM_SIZE).unwrap_or(i64::MAX),
+        Some(text) if size::bytes(text)? != 0 => size::bytes(text)?,
+        _ => i64::try_from(runtime::spec::defaults::SHM_SIZE).unwrap_or(i64::MAX),
     };
-    if host.shm_size <= 0 {
+    if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0").with_hint("write --shm-size 64m"));
     }
     host.network_mode = networking.mode;
