@@ -174,11 +174,16 @@ fn export_diff_and_commit() {
         "-c",
         "until [ -d /var ] && [ -e /tmp/dir/g ]; do sleep 0.01; done; sleep 0.2; echo in > /data/volume",
     ]);
+    host.ok(&["run", "--name", "idle", "--network", "none", "busybox", "true"]);
+    assert_eq!(host.ok(&["diff", "idle"]), "", "it has changed nothing");
+    host.ok(&["run", "--name", "mode", "--network", "none", "busybox", "chmod", "700", "/etc"]);
+    assert_eq!(host.ok(&["diff", "mode"]), "C /etc");
     for turn in ["running", "stopped"] {
         let diff = host.ok(&["diff", "ctr"]);
         for line in ["C /etc", "A /etc/new", "D /etc/passwd", "A /tmp/dir", "A /tmp/dir/f", "C /var"] {
             assert!(diff.lines().any(|l| l == line), "{turn}: no {line} in\n{diff}");
         }
+        assert!(!diff.contains("host") && !diff.contains("resolv"), "{turn}: where its own files were mounted\n{diff}");
         host.ok(&["export", "-o", &format!("{d}/root.tar"), "ctr"]);
         let names = host.sh(&format!("tar -tvf {d}/root.tar"));
         assert!(names.contains("etc/new") && names.contains("bin/busybox"), "{turn}");
