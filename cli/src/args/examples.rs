@@ -41,7 +41,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("network connect", &["rrun network connect --alias db my-net postgres"]),
-    ("volume create", &["rrun volume create data", "rrun run -v data:/var/lib/data IMAGE"]),
+    (
+        "volume create",
+        &[
+            "rrun volume create data",
+            "rrun run -v data:/var/lib/data IMAGE",
+            "rrun volume create -o type=nfs -o device=:/exports/data -o o=addr=192.0.2.10,rw shared",
+        ],
+    ),
     ("system prune", &["rrun system prune", "rrun system prune -af --volumes --filter until=24h"]),
     ("completion", &["rrun completion bash > /etc/bash_completion.d/rrun"]),
 ];
